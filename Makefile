@@ -1,0 +1,47 @@
+# `make` lists the targets. Everything is installed into .venv, from requirements.lock.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+export PYTHONDONTWRITEBYTECODE :=
+export NO_MKDOCS_2_WARNING := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help site serve test check bench lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+site: $(READY) ## Verify every recipe whose engine is here, build the site, check its links
+	$(BIN)/cookbook verify --changed --keep-going
+	$(BIN)/cookbook publish
+
+serve: $(READY) ## The same, then serve the site and rebuild it on every change
+	$(BIN)/cookbook verify --changed --keep-going
+	$(BIN)/cookbook publish --serve
+
+test: $(READY) ## Lint, types, every test, the coverage gate
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/cookbook test
+
+check: test site ## Both
+
+bench: $(READY) ## Measure; the results are data files that the pages draw
+	$(BIN)/python -m benchmarks
+
+lock: $(READY) ## Pin the newest allowed version of every dependency
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --all-extras --group build --group site --group test \
+	  pyproject.toml --output-file requirements.lock
+
+clean: ## Remove everything that was made here
+	-$(BIN)/cookbook down
+	rm -rf .venv build site docs/recipes
+
+$(READY): requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(sed -n 's/^\(uv==[^ ]*\).*/\1/p' requirements.lock)"
+	$(BIN)/uv pip sync --quiet --require-hashes requirements.lock
+	$(BIN)/uv pip install --quiet --offline --no-deps --no-build-isolation --editable .
+	touch $(READY)

@@ -1,0 +1,148 @@
+"""Which recipes exist, and what belongs to each: read from recipes/, tests/ and docs/.
+
+A recipe's id is its path below recipes/ without the ending: `postgresql/load_rows`.
+A variant (`load_rows_asyncpg`, for another driver) may share the tests and the page of
+the recipe whose name it extends.
+"""
+
+import ast
+import re
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatch
+from functools import cached_property
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+from cookbook.paths import DOCS, RECIPES, ROOT, TESTS
+
+# The regular expression of PEP 723.
+_HEADER = re.compile(r"(?m)^# /// script$\s(?P<toml>(^#(| .*)$\s)+)^# ///$")
+
+
+class UnknownRecipeError(LookupError):
+    """No recipe has that id; the message names the nearest ones."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One file below recipes/, and the files that go with it."""
+
+    id: str
+
+    @property
+    def chapter(self) -> str:
+        return self.id.partition("/")[0]
+
+    @property
+    def name(self) -> str:
+        return self.id.rpartition("/")[2]
+
+    @property
+    def path(self) -> Path:
+        return RECIPES / f"{self.id}.py"
+
+    @property
+    def output(self) -> Path:
+        return self.path.with_suffix(".out")
+
+    @cached_property
+    def source(self) -> str:
+        return self.path.read_text("utf-8")
+
+    @cached_property
+    def title(self) -> str:
+        doc = ast.get_docstring(ast.parse(self.source)) or self.name
+        return doc.splitlines()[0].rstrip(".")
+
+    @cached_property
+    def metadata(self) -> dict[str, object]:
+        """The inline script metadata (PEP 723); empty where there is none."""
+        found = _HEADER.search(self.source)
+        if not found:
+            return {}
+        lines = found["toml"].splitlines()
+        return tomllib.loads("\n".join(line[2:] for line in lines))
+
+    @property
+    def dependencies(self) -> list[Requirement]:
+        listed = self.metadata.get("dependencies", [])
+        assert isinstance(listed, list)
+        return [Requirement(line) for line in listed]
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The engines it needs, by the names of their fixtures.
+
+        The chapter's own, unless the header says `[tool.cookbook] needs = [...]`.
+        """
+        tool = self.metadata.get("tool", {})
+        assert isinstance(tool, dict)
+        return tuple(tool.get("cookbook", {}).get("needs", [self.chapter]))
+
+    @property
+    def test(self) -> Path | None:
+        """Its test file, or that of the recipe of which it is a variant."""
+        folder = TESTS / self.chapter
+        return _first_file(folder / f"test_{name}.py" for name in self._names)
+
+    @property
+    def page(self) -> Path | None:
+        """Its page, or that of the recipe of which it is a variant."""
+        folder = DOCS / self.chapter
+        return _first_file(
+            folder / f"{name.replace('_', '-')}.md" for name in self._names
+        )
+
+    @property
+    def _names(self) -> list[str]:
+        """Its name, and the names that it may be a variant of: the longest first."""
+        words = self.name.split("_")
+        return ["_".join(words[:n]) for n in range(len(words), 0, -1)]
+
+
+def _first_file(paths: Iterable[Path]) -> Path | None:
+    return next((path for path in paths if path.is_file()), None)
+
+
+def all_recipes() -> list[Recipe]:
+    """Every recipe, sorted by id."""
+    return [
+        Recipe(path.relative_to(RECIPES).with_suffix("").as_posix())
+        for path in sorted(RECIPES.rglob("*.py"))
+        if not path.name.startswith("_")
+    ]
+
+
+def find(pattern: str) -> list[Recipe]:
+    """The recipes that an id, a chapter, or a pattern such as `*/connect` means."""
+    wanted = pattern.removeprefix("recipes/").removesuffix(".py").rstrip("/")
+    known = all_recipes()
+    found = [
+        recipe
+        for recipe in known
+        if wanted in (recipe.id, recipe.chapter) or fnmatch(recipe.id, wanted)
+    ]
+    if not found:
+        raise UnknownRecipeError(
+            f"there is no recipe {pattern!r}"
+            + did_you_mean(wanted, [name for r in known for name in (r.id, r.chapter)])
+            + "; `cookbook list` shows all"
+        )
+    return found
+
+
+def did_you_mean(wanted: str, known: Iterable[str]) -> str:
+    """`: did you mean ...?`, or nothing where no name is near."""
+    names = dict.fromkeys(known)
+    near = get_close_matches(wanted, names, n=3, cutoff=0.5)
+    near += [name for name in names if wanted in name and name not in near][:3]
+    return f": did you mean {' or '.join(near)}?" if near else ""
+
+
+def relative(path: Path | None) -> str | None:
+    """The path as the checkout's own files name it."""
+    return path.relative_to(ROOT).as_posix() if path else None

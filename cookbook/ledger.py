@@ -1,0 +1,180 @@
+"""The evidence: what ran, on which engine, when, and how it ended.
+
+`build/ledger.json` holds a record for each recipe and each set of engines it ran on. A
+record counts as long as its fingerprint is that of the files in the checkout.
+"""
+
+import functools
+import hashlib
+import os
+from collections.abc import Iterable
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from cookbook.catalog import Recipe
+from cookbook.engines.base import Provider
+from cookbook.paths import LEDGER, ROOT, TESTS
+
+Status = Literal["verified", "failed", "unavailable"]
+Outcome = Literal["passed", "failed", "skipped"]
+
+# A change in one of these could change what a record says.
+_MACHINERY = [
+    *(ROOT / "cookbook").glob("engines/*.py"),
+    *(
+        ROOT / "cookbook" / name
+        for name in (
+            "catalog.py",
+            "forkserver.py",
+            "ledger.py",
+            "pytest_plugin.py",
+            "runner.py",
+            "servers.py",
+        )
+    ),
+]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EngineUsed(_Model):
+    """An engine as it answered."""
+
+    engine: str  # its name here: "mysql"
+    name: str  # what the server said it is: "MariaDB"
+    version: str = ""  # empty where there was no server
+    provider: Provider | None = None
+    stand_in_for: str | None = None
+    identity: str = ""
+
+
+class TestResult(_Model):
+    """A test, and the sentence in its docstring."""
+
+    __test__ = False
+
+    id: str
+    says: str
+    outcome: Outcome
+
+
+class Record(_Model):
+    """One recipe on one set of engines."""
+
+    recipe: str
+    status: Status
+    reason: str = ""  # why it failed, or why it did not run
+    engines: tuple[EngineUsed, ...]
+    drivers: dict[str, str]
+    python: str
+    started: datetime  # UTC
+    seconds: float
+    tests: tuple[TestResult, ...]
+    fingerprint: str
+
+    @property
+    def where(self) -> tuple[str, ...]:
+        """The engines' names here: what a newer record of the same has too."""
+        return tuple(used.engine for used in self.engines)
+
+
+class Ledger(_Model):
+    """All records; the newest for each recipe and set of engines."""
+
+    schema_: Literal[1] = 1
+    records: tuple[Record, ...] = ()
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        alias_generator=lambda name: name.rstrip("_"),
+        populate_by_name=True,
+    )
+
+    def of(self, recipe: str) -> list[Record]:
+        return [record for record in self.records if record.recipe == recipe]
+
+    def updated(self, records: Iterable[Record]) -> "Ledger":
+        """With these records in place of those of the same recipes and engines."""
+        newest = {(record.recipe, record.where): record for record in self.records}
+        newest |= {(record.recipe, record.where): record for record in records}
+        return Ledger(records=tuple(newest[key] for key in sorted(newest)))
+
+
+def read(path: Path = LEDGER) -> Ledger:
+    """The ledger of this build; an empty one where there is none, or an unreadable."""
+    try:
+        return Ledger.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return Ledger()
+
+
+def write(ledger: Ledger, path: Path = LEDGER) -> None:
+    """Replace the file at once: the site may be reading it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_suffix(f".{os.getpid()}.new")
+    new.write_text(ledger.model_dump_json(by_alias=True, indent=1), "utf-8")
+    new.replace(path)
+
+
+def merge(ledgers: Iterable[Ledger]) -> Ledger:
+    """One ledger of several jobs' ledgers: a verified record beats an unavailable one,
+    then the newest wins."""
+    best: dict[tuple[object, ...], Record] = {}
+    for record in (record for ledger in ledgers for record in ledger.records):
+        key = (record.recipe, record.where)
+        rank = (record.status != "unavailable", record.started)
+        if key not in best or rank > (best[key].status != "unavailable", best[key].started):
+            best[key] = record
+    return Ledger().updated(best.values())
+
+
+def drivers(recipe: Recipe) -> dict[str, str]:
+    """The installed version of each dependency that the recipe's header names."""
+    found = {}
+    for requirement in recipe.dependencies:
+        try:
+            found[requirement.name] = version(requirement.name)
+        except PackageNotFoundError:
+            found[requirement.name] = "not installed"
+    return found
+
+
+def fingerprint(recipe: Recipe, identities: Iterable[str]) -> str:
+    """A hash over all that a record of the recipe depends on.
+
+    The recipe, its output, its tests with what they share, the machinery, the drivers'
+    versions, and the identities of the engines.
+    """
+    digest = hashlib.sha256(_machinery().encode())
+    shared = [TESTS / "conftest.py", TESTS / "test_output.py"]
+    shared += sorted((TESTS / recipe.chapter).glob("conftest.py"))
+    shared += sorted(TESTS.glob("support/*.py"))
+    for path in [recipe.path, recipe.output, recipe.test, *shared]:
+        content = path.read_bytes() if path and path.is_file() else b""
+        digest.update(hashlib.sha256(content).digest())
+    digest.update(repr([sorted(drivers(recipe).items()), *identities]).encode())
+    return digest.hexdigest()
+
+
+def is_valid(record: Record) -> bool:
+    """Does the record still speak of what is in the checkout?"""
+    recipe = Recipe(record.recipe)
+    if not recipe.path.is_file():
+        return False
+    identities = [used.identity for used in record.engines]
+    return record.fingerprint == fingerprint(recipe, identities)
+
+
+@functools.cache
+def _machinery() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(_MACHINERY):
+        digest.update(path.read_bytes() if path.is_file() else b"")
+    return digest.hexdigest()
