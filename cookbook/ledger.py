@@ -29,6 +29,7 @@ _MACHINERY = [
         ROOT / "cookbook" / name
         for name in (
             "catalog.py",
+            "evidence.py",
             "forkserver.py",
             "ledger.py",
             "pytest_plugin.py",
@@ -146,6 +147,14 @@ def drivers(recipe: Recipe) -> dict[str, str]:
     return found
 
 
+def inputs(recipe: Recipe) -> list[Path]:
+    """The files that a record of the recipe speaks of, and what its tests share."""
+    files = [recipe.path, recipe.output, recipe.test, TESTS / "test_output.py"]
+    files += [TESTS / "conftest.py", TESTS / recipe.chapter / "conftest.py"]
+    files += sorted(TESTS.glob("support/*.py"))
+    return [path for path in files if path and path.is_file()]
+
+
 def fingerprint(recipe: Recipe, identities: Iterable[str]) -> str:
     """A hash over all that a record of the recipe depends on.
 
@@ -153,12 +162,8 @@ def fingerprint(recipe: Recipe, identities: Iterable[str]) -> str:
     versions, and the identities of the engines.
     """
     digest = hashlib.sha256(_machinery().encode())
-    shared = [TESTS / "conftest.py", TESTS / "test_output.py"]
-    shared += sorted((TESTS / recipe.chapter).glob("conftest.py"))
-    shared += sorted(TESTS.glob("support/*.py"))
-    for path in [recipe.path, recipe.output, recipe.test, *shared]:
-        content = path.read_bytes() if path and path.is_file() else b""
-        digest.update(hashlib.sha256(content).digest())
+    for path in inputs(recipe):
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
     digest.update(repr([sorted(drivers(recipe).items()), *identities]).encode())
     return digest.hexdigest()
 

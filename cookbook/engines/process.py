@@ -27,6 +27,8 @@ from cookbook.engines.base import Engine, Program, UnavailableError, without_pas
 READY_WITHIN = 60.0  # seconds
 _STOP_WITHIN = 10.0
 
+_children: dict[int, subprocess.Popen[bytes]] = {}  # servers that this process started
+
 
 def base_folder() -> Path:
     """The directory of this user's servers: open to look through, as the server may
@@ -110,6 +112,7 @@ def start(engine: Engine, program: Program, folder: Path) -> str:
                 start_new_session=True,  # Ctrl-C is for us; we stop it in our order
                 **drop,
             )
+        _children[process.pid] = process
         state = read_state(folder) or {}
         write_state(folder, {**state, "server": owner(process.pid)})
         url = engine.url(folder, port, password)
@@ -202,6 +205,8 @@ def _end(pid: int) -> None:
                 child.kill()
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
+    if child := _children.pop(pid, None):
+        child.wait()
 
 
 def _other_user() -> dict[str, object]:

@@ -1,0 +1,304 @@
+"""The pytest plugin: servers, empty places, the output test, and the ledger.
+
+The controller starts the servers once; the workers of xdist are told their addresses.
+For each engine there is a fixture of its name: the address of an empty place.
+"""
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from cookbook import catalog, ledger
+from cookbook.catalog import Recipe
+from cookbook.engines import ENGINES, UnknownEngineError, engine, serving
+from cookbook.engines.base import Server, new_name
+from cookbook.evidence import Evidence, proved_by
+from cookbook.paths import LEDGER, TESTS
+from cookbook.runner import Runner
+from cookbook.servers import Servers, forced_provider
+
+_SERVERS = pytest.StashKey[Servers]()
+_REQUIRED = pytest.StashKey[frozenset[str]]()
+_EVIDENCE = pytest.StashKey[Evidence]()
+_OUTPUT_TEST = TESTS / "test_output.py"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("cookbook")
+    group.addoption(
+        "--provider",
+        help="external, embedded, native or container (COOKBOOK_PROVIDER)",
+    )
+    group.addoption(
+        "--require",
+        help="engines that must be there, or `all`: their absence fails the tests"
+        " in place of skipping them (COOKBOOK_REQUIRE)",
+    )
+    group.addoption(
+        "--recipe", action="append", default=[], help="test the output of these alone"
+    )
+    group.addoption(
+        "--update-outputs",
+        action="store_true",
+        help="write what the recipes print to their .out files",
+    )
+    group.addoption(
+        "--ledger", default=str(LEDGER), help="where to write what was proved"
+    )
+
+
+# Servers: started by the controller before the workers, stopped after them.
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_REQUIRED] = _required(config)
+    servers = config.stash[_SERVERS] = Servers()
+    if told := getattr(config, "workerinput", None):
+        running = told["cookbook_running"]
+        servers.running.update({k: Server(**v) for k, v in running.items()})
+        servers.missing.update(told["cookbook_missing"])
+        return
+    config.stash[_EVIDENCE] = Evidence()
+    if config.option.collectonly or config.option.help or config.option.version:
+        return
+    try:
+        forced = forced_provider(config.option.provider)
+        wanted = sorted({e.name for r in _in_scope(config) for e in _engines_of(r)})
+    except (ValueError, LookupError) as error:
+        raise pytest.UsageError(str(error)) from None
+    if not wanted:
+        return
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)  # or the servers would survive us
+    servers.start(wanted, forced)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    servers = node.config.stash[_SERVERS]
+    running = {name: asdict(server) for name, server in servers.running.items()}
+    node.workerinput["cookbook_running"] = running
+    node.workerinput["cookbook_missing"] = servers.missing
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        config.stash.get(_SERVERS, Servers()).stop()
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    servers = config.stash[_SERVERS]
+    lines = [f"{s.engine}: {s.label} ({s.provider})" for s in servers.running.values()]
+    lines += [f"{name}: {reason}" for name, reason in servers.missing.items()]
+    return sorted(lines)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _required(config: pytest.Config) -> frozenset[str]:
+    names = config.option.require or os.environ.get("COOKBOOK_REQUIRE", "")
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    try:
+        known = {name: engine(name) for name in wanted if name != "all"}
+    except UnknownEngineError as error:
+        raise pytest.UsageError(f"required: {error}") from None
+    return frozenset(ENGINES if "all" in wanted else known)
+
+
+def _in_scope(config: pytest.Config) -> list[Recipe]:
+    """The recipes whose tests, or whose output, the command line asks for."""
+    args = [Path(arg.partition("::")[0]).absolute() for arg in config.args]
+    asked = set(_asked(config))
+
+    def is_asked(path: Path | None) -> bool:
+        return path is not None and any(path.is_relative_to(arg) for arg in args)
+
+    output = is_asked(_OUTPUT_TEST)
+    return [
+        recipe
+        for recipe in catalog.all_recipes()
+        if (output and recipe in asked) or is_asked(recipe.test)
+    ]
+
+
+def _asked(config: pytest.Config) -> list[Recipe]:
+    patterns = config.option.recipe
+    if not patterns:
+        return catalog.all_recipes()
+    return [recipe for pattern in patterns for recipe in catalog.find(pattern)]
+
+
+def _engines_of(recipe: Recipe) -> Iterator[Any]:
+    for need in recipe.needs:
+        yield from serving(need)
+
+
+# Places: the fixture of an engine gives the address of an empty one.
+
+
+def _engines_to_run(servers: Servers, fixture: str) -> list[str]:
+    """The fixture's own engine, then those that serve it and are something else."""
+    own, *others = (e.name for e in serving(fixture))
+    product = servers.running[own].product if own in servers.running else None
+    return [
+        own,
+        *(
+            name
+            for name in others
+            if name in servers.running and servers.running[name].product != product
+        ),
+    ]
+
+
+def _server(request: pytest.FixtureRequest, name: str) -> Server:
+    """The running server; where there is none, the test is skipped, or fails."""
+    servers = request.config.stash[_SERVERS]
+    if name in servers.running:
+        return servers.running[name]
+    reason = servers.missing.get(name)
+    if reason is None:
+        pytest.fail(f"{name} was not started: name it in the recipe's `needs`")
+    if name in request.config.stash[_REQUIRED]:
+        pytest.fail(f"{name} is required: {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+def _fixture_for(fixture: str) -> Any:
+    @pytest.fixture(name=fixture)
+    def place(request: pytest.FixtureRequest) -> Iterator[str]:
+        name = getattr(request, "param", fixture)
+        request.node.user_properties.append(("engine", [fixture, name]))
+        server = _server(request, name)
+        address = engine(name).create_place(server, new_name())
+        yield address
+        engine(name).drop_place(server, address)
+
+    place.__doc__ = f"The address of an empty place in {engine(fixture).title}."
+    return place
+
+
+for _engine in ENGINES.values():
+    if _engine.fixture is None:
+        globals()[f"_place_{_engine.name}"] = _fixture_for(_engine.name)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    servers = metafunc.config.stash[_SERVERS]
+    if "recipe" in metafunc.fixturenames and "addresses" in metafunc.fixturenames:
+        _parametrize_outputs(metafunc, servers)
+        return
+    for fixture in metafunc.fixturenames:
+        if fixture in ENGINES and len(names := _engines_to_run(servers, fixture)) > 1:
+            metafunc.parametrize(fixture, names, indirect=True)
+
+
+# The output test: every recipe, on every engine that it runs on.
+
+
+def _parametrize_outputs(metafunc: pytest.Metafunc, servers: Servers) -> None:
+    cases = []
+    for recipe in _asked(metafunc.config):
+        options = [_engines_to_run(servers, need) for need in recipe.needs]
+        for combination in _combinations(options):
+            pairs = list(zip(recipe.needs, combination, strict=True))
+            name = "-".join([recipe.id, *(e for n, e in pairs if e != n)])
+            cases.append(pytest.param(recipe, pairs, id=name))
+    metafunc.parametrize(("recipe", "addresses"), cases, indirect=["addresses"])
+
+
+def _combinations(options: list[list[str]]) -> list[tuple[str, ...]]:
+    """Every engine of every need once: the needs go side by side, not crossed."""
+    longest = max(map(len, options), default=0)
+    return [tuple(names[i % len(names)] for names in options) for i in range(longest)]
+
+
+@pytest.fixture
+def addresses(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    """The environment of a recipe: the variable of each engine it needs."""
+    places = []
+    try:
+        for fixture, name in request.param:
+            request.node.user_properties.append(("engine", [fixture, name]))
+        for fixture, name in request.param:
+            server = _server(request, name)
+            address = engine(name).create_place(server, new_name())
+            places.append((fixture, server, address))
+        yield {engine(fixture).env: address for fixture, _, address in places}
+    finally:
+        for _, server, address in places:
+            engine(server.engine).drop_place(server, address)
+
+
+@pytest.fixture(scope="session")
+def runner() -> Iterator[Runner]:
+    """Runs recipes in processes of their own."""
+    with Runner() as runner:
+        yield runner
+
+
+# Evidence: the controller hears of every test, and writes the ledger.
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    # Before anything is deselected: a recipe counts when all its tests have run.
+    whole = not any("::" in arg for arg in config.args)
+    counts: dict[str, int] = {}
+    proves = {item: proved_by(item) for item in items}
+    for recipe in (recipe for recipes in proves.values() for recipe in recipes):
+        counts[recipe] = counts.get(recipe, 0) + 1
+    for item, recipes in proves.items():
+        if recipes:
+            totals = {recipe: counts[recipe] if whole else -1 for recipe in recipes}
+            item.user_properties.append(("totals", totals))
+            item.user_properties.append(("is_run", item.path == _OUTPUT_TEST))
+            says = getattr(item, "function", item).__doc__ or item.name
+            item.user_properties.append(("says", " ".join(says.split("\n\n")[0].split())))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if _current is not None and _EVIDENCE in _current.stash:
+        _current.stash[_EVIDENCE].add(report)
+
+
+_current: pytest.Config | None = None  # the hook above is not given it
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    global _current  # noqa: PLW0603
+    _current = session.config
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    config = session.config
+    if _EVIDENCE not in config.stash or config.option.collectonly:
+        return
+    evidence, servers = config.stash[_EVIDENCE], config.stash[_SERVERS]
+    if not config.option.update_outputs:  # a run that wrote what it expects is no proof
+        records = evidence.records(servers)
+        path = Path(config.option.ledger)
+        if records:
+            ledger.write(ledger.read(path).updated(records), path)
+    unused = config.stash[_REQUIRED] - evidence.engines_that_ran(servers)
+    if unused and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    evidence, servers = config.stash[_EVIDENCE], config.stash[_SERVERS]
+    for name in sorted(config.stash[_REQUIRED] - evidence.engines_that_ran(servers)):
+        reason = servers.missing.get(name, "no test asked for it")
+        terminalreporter.write_line(f"{name} is required and ran no test: {reason}")
