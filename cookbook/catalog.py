@@ -17,14 +17,11 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from cookbook.errors import UnknownNameError
 from cookbook.paths import DOCS, RECIPES, ROOT, TESTS
 
 # The regular expression of PEP 723.
 _HEADER = re.compile(r"(?m)^# /// script$\s(?P<toml>(^#(| .*)$\s)+)^# ///$")
-
-
-class UnknownRecipeError(LookupError):
-    """No recipe has that id; the message names the nearest ones."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +115,10 @@ def all_recipes() -> list[Recipe]:
 
 
 def find(pattern: str) -> list[Recipe]:
-    """The recipes that an id, a chapter, or a pattern such as `*/connect` means."""
+    """The recipes that an id, a chapter, or a pattern such as `*/connect` means.
+
+    Raises UnknownNameError.
+    """
     wanted = pattern.removeprefix("recipes/").removesuffix(".py").rstrip("/")
     known = all_recipes()
     found = [
@@ -127,7 +127,7 @@ def find(pattern: str) -> list[Recipe]:
         if wanted in (recipe.id, recipe.chapter) or fnmatch(recipe.id, wanted)
     ]
     if not found:
-        raise UnknownRecipeError(
+        raise UnknownNameError(
             f"there is no recipe {pattern!r}"
             + did_you_mean(wanted, [name for r in known for name in (r.id, r.chapter)])
             + "; `cookbook list` shows all"

@@ -16,8 +16,9 @@ import pytest
 
 from cookbook import catalog, ledger
 from cookbook.catalog import Recipe
-from cookbook.engines import ENGINES, UnknownEngineError, engine, serving
+from cookbook.engines import ENGINES, engine, serving
 from cookbook.engines.base import Server, new_name
+from cookbook.errors import CookbookError
 from cookbook.evidence import Evidence, proved_by
 from cookbook.paths import LEDGER, TESTS
 from cookbook.runner import Runner
@@ -70,7 +71,7 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         forced = forced_provider(config.option.provider)
         wanted = sorted({e.name for r in _in_scope(config) for e in _engines_of(r)})
-    except (ValueError, LookupError) as error:
+    except CookbookError as error:
         raise pytest.UsageError(str(error)) from None
     if not wanted:
         return
@@ -108,7 +109,7 @@ def _required(config: pytest.Config) -> frozenset[str]:
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     try:
         known = {name: engine(name) for name in wanted if name != "all"}
-    except UnknownEngineError as error:
+    except CookbookError as error:
         raise pytest.UsageError(f"required: {error}") from None
     return frozenset(ENGINES if "all" in wanted else known)
 

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cookbook.catalog import did_you_mean
 from cookbook.engines import compose, process
 from cookbook.engines import engine as engine_named
 from cookbook.engines.base import (
@@ -19,9 +20,9 @@ from cookbook.engines.base import (
     Program,
     Provider,
     Server,
-    UnavailableError,
     without_password,
 )
+from cookbook.errors import UnavailableError, UnknownNameError
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,17 @@ class Choice:
 
 
 def forced_provider(name: str | None) -> Provider | None:
-    """The provider that `--provider` or COOKBOOK_PROVIDER names. Raises ValueError."""
+    """The provider that `--provider` or COOKBOOK_PROVIDER names.
+
+    Raises UnknownNameError.
+    """
     name = name or os.environ.get("COOKBOOK_PROVIDER") or None
     if name is None or name in PROVIDERS:
         return name  # type: ignore[return-value]
-    raise ValueError(f"there is no provider {name!r} (known: {', '.join(PROVIDERS)})")
+    raise UnknownNameError(
+        f"there is no provider {name!r}{did_you_mean(name, PROVIDERS)}"
+        f" (known: {', '.join(PROVIDERS)})"
+    )
 
 
 def choose(engine: Engine, forced: Provider | None = None) -> Choice:
@@ -207,3 +214,25 @@ def sweep() -> None:
 def _has_ended(state: Mapping[str, object]) -> bool:
     server = state.get("server")
     return isinstance(server, dict) and not process.is_alive(server)
+
+
+def expected_identity(engine: Engine, forced: Provider | None = None) -> str | None:
+    """The identity of the server that would serve; None where none can be had."""
+    server = kept().get(engine.name)
+    if server and not os.environ.get(engine.env) and forced in (None, server.provider):
+        return server.identity
+    try:
+        return choose(engine, forced).identity
+    except UnavailableError:
+        return None
+
+
+def expected_identity(engine: Engine, forced: Provider | None = None) -> str | None:
+    """The identity of the server that would serve; None where none can be had."""
+    server = kept().get(engine.name)
+    if server and not os.environ.get(engine.env) and forced in (None, server.provider):
+        return server.identity
+    try:
+        return choose(engine, forced).identity
+    except UnavailableError:
+        return None

@@ -6,10 +6,7 @@ import pkgutil
 
 from cookbook.catalog import did_you_mean
 from cookbook.engines.base import Engine
-
-
-class UnknownEngineError(LookupError):
-    """No engine has that name; the message names the nearest ones."""
+from cookbook.errors import UnknownNameError
 
 
 def _discover() -> dict[str, Engine]:
@@ -31,11 +28,11 @@ ENGINES: dict[str, Engine] = _discover()
 
 
 def engine(name: str) -> Engine:
-    """The engine of that name. Raises UnknownEngineError."""
+    """The engine of that name. Raises UnknownNameError."""
     try:
         return ENGINES[name]
     except KeyError:
-        raise UnknownEngineError(
+        raise UnknownNameError(
             f"there is no engine {name!r}{did_you_mean(name, ENGINES)}"
             f" (known: {', '.join(ENGINES)})"
         ) from None

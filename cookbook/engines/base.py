@@ -15,10 +15,6 @@ Provider = Literal["external", "embedded", "native", "container"]
 PROVIDERS: tuple[Provider, ...] = get_args(Provider)
 
 
-class UnavailableError(Exception):
-    """No server can be had; the message says why and what to do."""
-
-
 @dataclass(frozen=True)
 class Program:
     """A server program on this machine."""

@@ -11,7 +11,8 @@ import secrets
 import subprocess
 from pathlib import Path
 
-from cookbook.engines.base import Engine, UnavailableError
+from cookbook.engines.base import Engine
+from cookbook.errors import UnavailableError
 from cookbook.paths import COMPOSE_FILE
 
 _START_WITHIN = 900  # seconds; Db2 takes minutes, and an image may have to be pulled

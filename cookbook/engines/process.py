@@ -22,7 +22,8 @@ from pathlib import Path
 
 import psutil
 
-from cookbook.engines.base import Engine, Program, UnavailableError, without_password
+from cookbook.engines.base import Engine, Program, without_password
+from cookbook.errors import UnavailableError
 
 READY_WITHIN = 60.0  # seconds
 _STOP_WITHIN = 10.0

@@ -12,11 +12,11 @@ from cookbook.engines.base import (
     Engine,
     Program,
     Server,
-    UnavailableError,
     on_path,
     program,
     with_path,
 )
+from cookbook.errors import UnavailableError
 
 class Redis(Engine):
     name = "redis"

@@ -1,0 +1,106 @@
+"""Verify recipes: run them and their tests, and tell what the ledger then says."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from cookbook import ledger
+from cookbook.catalog import Recipe, relative
+from cookbook.engines import serving
+from cookbook.engines.base import Provider
+from cookbook.evidence import UNAVAILABLE
+from cookbook.ledger import Ledger, Record
+from cookbook.paths import ROOT, TESTS
+from cookbook.servers import expected_identity
+
+SIGNS = {"verified": "[green]✓", "failed": "[red]✗", "unavailable": "[yellow]–"}
+
+
+def changed(recipes: Iterable[Recipe], forced: Provider | None) -> list[Recipe]:
+    """Those that have no valid record on the engines that would serve them now.
+
+    A failure is tried again.
+    """
+    known = ledger.read()
+    identities = _Identities(forced)
+    return [recipe for recipe in recipes if not _is_proved(recipe, known, identities)]
+
+
+class _Identities(dict[str, str]):
+    """The identity of the server that would serve each engine, asked once."""
+
+    def __init__(self, forced: Provider | None) -> None:
+        self._forced = forced
+
+    def __missing__(self, fixture: str) -> str:
+        engine = serving(fixture)[0]
+        self[fixture] = expected_identity(engine, self._forced) or UNAVAILABLE
+        return self[fixture]
+
+
+def _is_proved(recipe: Recipe, known: Ledger, identities: _Identities) -> bool:
+    wanted = ledger.fingerprint(recipe, [identities[need] for need in recipe.needs])
+    return any(
+        record.fingerprint == wanted and record.status != "failed"
+        for record in known.of(recipe.id)
+    )
+
+
+def run_tests(
+    recipes: Sequence[Recipe], forced: Provider | None, require: str | None
+) -> int:
+    """Run the recipes and their tests in parallel; return pytest's exit code."""
+    files = dict.fromkeys(relative(recipe.test) for recipe in recipes if recipe.test)
+    command = [sys.executable, "-m", "pytest", "-q", "--numprocesses=auto"]
+    command += [name for name in files if name]
+    command += [f"{relative(TESTS)}/test_output.py"]
+    command += [f"--recipe={recipe.id}" for recipe in recipes]
+    command += [f"--provider={forced}"] if forced else []
+    command += [f"--require={require}"] if require else []
+    return subprocess.run(command, cwd=ROOT, env=os.environ).returncode
+
+
+def report(console: Console, recipes: Sequence[Recipe]) -> bool:
+    """Print what the ledger says of the recipes; True if none failed."""
+    known = ledger.read()
+    table = Table("Chapter", "Engine", "Verified", "Failed", "Not run", box=None)
+    counts: dict[tuple[str, str], dict[str, int]] = {}
+    bad: list[str] = []
+    not_run: dict[str, list[str]] = {}
+    for recipe in recipes:
+        records = [record for record in known.of(recipe.id) if ledger.is_valid(record)]
+        if not records:
+            bad.append(f"{recipe.id}: it did not run to its end")
+        for record in records:
+            key = (recipe.chapter, where(record))
+            row = counts.setdefault(key, dict.fromkeys(SIGNS, 0))
+            row[record.status] += 1
+            if record.status == "failed":
+                bad.append(f"{recipe.id}: {record.reason}")
+            elif record.status == "unavailable":
+                not_run.setdefault(record.reason, []).append(recipe.id)
+    for (chapter, engine), row in sorted(counts.items()):
+        table.add_row(chapter, engine, *(str(count or "") for count in row.values()))
+    console.print(table)
+    totals = [sum(row[status] for row in counts.values()) for status in SIGNS]
+    console.print(
+        f"[bold]{totals[0]} verified, {totals[1]} failed, {totals[2]} not run"
+    )
+    for reason, names in not_run.items():
+        console.print(f"[yellow]Not run:[/] {', '.join(names)}\n  {reason}")
+    for line in bad:
+        console.print(f"[red]Failed:[/] {line}", highlight=False)
+    return not bad
+
+
+def where(record: Record) -> str:
+    """The engines of a record, as they answered: "MariaDB 10.11 (for MySQL)"."""
+    return " and ".join(
+        f"{used.name} {used.version}".strip()
+        + (f" (for {used.stand_in_for})" if used.stand_in_for else "")
+        for used in record.engines
+    )
