@@ -139,7 +139,11 @@ def did_you_mean(wanted: str, known: Iterable[str]) -> str:
     """`: did you mean ...?`, or nothing where no name is near."""
     names = dict.fromkeys(known)
     near = get_close_matches(wanted, names, n=3, cutoff=0.5)
-    near += [name for name in names if wanted in name and name not in near][:3]
+    near += [
+        name
+        for name in names
+        if len(wanted) > 2 and wanted in name and name not in near
+    ][:3]
     return f": did you mean {' or '.join(near)}?" if near else ""
 
 

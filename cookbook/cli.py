@@ -168,7 +168,9 @@ def doctor(provider: Provider = None) -> None:
                 row = ("[green]✓", name, f"{server.provider}, up", server.label)
             else:
                 choice = choose(one, forced)
-                row = ("[green]✓", name, choice.provider, choice.identity)
+                is_it = one.title.lower() in choice.identity.lower()
+                note = "" if is_it or not choice.program else ", a stand-in"
+                row = ("[green]✓", name, choice.provider, choice.identity + note)
         except UnavailableError as error:
             row = ("[yellow]–", name, "", str(error))
         table.add_row(*row)
@@ -195,7 +197,9 @@ def verify(
     forced = forced_provider(provider)
     todo = verification.changed(recipes, forced) if changed else recipes
     if len(todo) < len(recipes):
-        out.print(f"{len(recipes) - len(todo)} recipes have not changed since their run")
+        out.print(
+            f"{len(recipes) - len(todo)} recipes have not changed since their run"
+        )
     code = verification.run_tests(todo, forced, require) if todo else 0
     if code == 4:  # pytest has said what is wrong with the call
         raise typer.Exit(2)
@@ -214,6 +218,7 @@ def new(
     for path in scaffold.new(recipe, needs):
         out.print(f"made {catalog.relative(path)}", highlight=False)
     made = catalog.find(recipe)
+    subprocess.run([sys.executable, "-m", "ruff", "format", "-q", made[0].path])
     code = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-q", "tests/recipes/test_output.py"),

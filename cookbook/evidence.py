@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
+from typing import Any
 
 import pytest
 
@@ -65,7 +66,7 @@ class Evidence:
     _tests: dict[str, _Test] = field(default_factory=dict)
 
     def add(self, report: pytest.TestReport) -> None:
-        told = dict(report.user_properties)
+        told: dict[str, Any] = dict(report.user_properties)
         if "totals" not in told:
             return
         test = self._tests.setdefault(
@@ -73,13 +74,13 @@ class Evidence:
             _Test(
                 str(told["says"]),
                 bool(told["is_run"]),
-                dict(told["totals"]),  # type: ignore[call-overload]
+                dict(told["totals"]),
                 {},
                 started=report.start,
             ),
         )
-        used = [value for name, value in report.user_properties if name == "engine"]
-        test.engines.update(dict(used))  # type: ignore[call-overload]
+        used: list[Any] = [v for name, v in report.user_properties if name == "engine"]
+        test.engines.update(dict(used))
         test.seconds += report.duration
         test.called |= report.when == "call" and not report.skipped
         if report.failed:
@@ -101,8 +102,8 @@ class Evidence:
         """A record for each recipe of which every test has ended."""
         by_recipe: dict[str, dict[str, _Test]] = {}
         for node, test in self._tests.items():
-            for recipe in test.totals:
-                by_recipe.setdefault(recipe, {})[node] = test
+            for name in test.totals:
+                by_recipe.setdefault(name, {})[node] = test
         records = []
         for name, tests in sorted(by_recipe.items()):
             recipe = Recipe(name)

@@ -131,7 +131,10 @@ def merge(ledgers: Iterable[Ledger]) -> Ledger:
     for record in (record for ledger in ledgers for record in ledger.records):
         key = (record.recipe, record.where)
         rank = (record.status != "unavailable", record.started)
-        if key not in best or rank > (best[key].status != "unavailable", best[key].started):
+        if key not in best or rank > (
+            best[key].status != "unavailable",
+            best[key].started,
+        ):
             best[key] = record
     return Ledger().updated(best.values())
 

@@ -264,7 +264,9 @@ def pytest_collection_modifyitems(
             item.user_properties.append(("totals", totals))
             item.user_properties.append(("is_run", item.path == _OUTPUT_TEST))
             says = getattr(item, "function", item).__doc__ or item.name
-            item.user_properties.append(("says", " ".join(says.split("\n\n")[0].split())))
+            item.user_properties.append(
+                ("says", " ".join(says.split("\n\n")[0].split()))
+            )
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
@@ -276,7 +278,7 @@ _current: pytest.Config | None = None  # the hook above is not given it
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    global _current  # noqa: PLW0603
+    global _current
     _current = session.config
 
 

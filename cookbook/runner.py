@@ -18,7 +18,14 @@ from cookbook.paths import ROOT
 
 # Imported once for each worker, in place of once for each run. Imports only: a
 # connection or a thread would not survive the fork.
-PRELOAD = ("asyncio", "asyncpg", "psycopg", "psycopg_pool", "pymysql", "mysql.connector")
+PRELOAD: tuple[str, ...] = (
+    "asyncio",
+    "asyncpg",
+    "psycopg",
+    "psycopg_pool",
+    "pymysql",
+    "mysql.connector",
+)
 PRELOAD += ("redis", "redis.asyncio", "sqlalchemy")
 
 # What a recipe sees of our environment, beside its engine's address.
@@ -49,9 +56,7 @@ class Runner:
         self._server: subprocess.Popen[str] | None = None
         self._lock = threading.Lock()
 
-    def run(
-        self, path: Path, addresses: Mapping[str, str], timeout: float = 60
-    ) -> Run:
+    def run(self, path: Path, addresses: Mapping[str, str], timeout: float = 60) -> Run:
         """Run the file in an empty directory. After timeout seconds it is killed."""
         with tempfile.TemporaryDirectory(prefix="cookbook-run-") as folder, self._lock:
             out, err = Path(folder, "stdout"), Path(folder, "stderr")

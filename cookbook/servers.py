@@ -41,7 +41,7 @@ def forced_provider(name: str | None) -> Provider | None:
     """
     name = name or os.environ.get("COOKBOOK_PROVIDER") or None
     if name is None or name in PROVIDERS:
-        return name  # type: ignore[return-value]
+        return name
     raise UnknownNameError(
         f"there is no provider {name!r}{did_you_mean(name, PROVIDERS)}"
         f" (known: {', '.join(PROVIDERS)})"
@@ -56,12 +56,12 @@ def choose(engine: Engine, forced: Provider | None = None) -> Choice:
     if forced:
         reason = compose.why_not() if forced == "container" else None
         raise UnavailableError(
-            f"no {forced} {engine.title}" + (f": {reason}" if reason else "")
+            f"no {forced} {engine.title}"
+            + (f": {reason}" if reason else "")
             + (f": set {engine.env}" if forced == "external" else "")
         )
     raise UnavailableError(
-        f"no {engine.title} here: {engine.install},"
-        f" start Docker, or set {engine.env}"
+        f"no {engine.title} here: {engine.install}, start Docker, or set {engine.env}"
     )
 
 
@@ -84,7 +84,7 @@ def _identify_external(engine: Engine) -> str:
     url = os.environ[engine.env]
     try:
         return " ".join(engine.identify(url))
-    except Exception as error:  # each driver has its own
+    except Exception as error:  # noqa: BLE001 - each driver has its own
         said = without_password(str(error).strip().replace(url, "***"))
         raise UnavailableError(
             f"{engine.env} is set, but {engine.title} cannot be reached there:"
@@ -123,9 +123,8 @@ class Servers:
                 self.missing[name] = str(error)
 
     def _start(self, engine: Engine, forced: Provider | None, keep: bool) -> Server:
-        if not os.environ.get(engine.env) and (server := kept().get(engine.name)):
-            if forced in (None, server.provider):
-                return server
+        if server := kept_for(engine, forced):
+            return server
         choice = choose(engine, forced)
         if choice.provider == "external":
             return _server(engine, choice, os.environ[engine.env])
@@ -216,21 +215,17 @@ def _has_ended(state: Mapping[str, object]) -> bool:
     return isinstance(server, dict) and not process.is_alive(server)
 
 
-def expected_identity(engine: Engine, forced: Provider | None = None) -> str | None:
-    """The identity of the server that would serve; None where none can be had."""
+def kept_for(engine: Engine, forced: Provider | None) -> Server | None:
+    """The kept server that would serve: an address in the environment wins over it."""
     server = kept().get(engine.name)
     if server and not os.environ.get(engine.env) and forced in (None, server.provider):
-        return server.identity
-    try:
-        return choose(engine, forced).identity
-    except UnavailableError:
-        return None
+        return server
+    return None
 
 
 def expected_identity(engine: Engine, forced: Provider | None = None) -> str | None:
     """The identity of the server that would serve; None where none can be had."""
-    server = kept().get(engine.name)
-    if server and not os.environ.get(engine.env) and forced in (None, server.provider):
+    if server := kept_for(engine, forced):
         return server.identity
     try:
         return choose(engine, forced).identity

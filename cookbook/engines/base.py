@@ -41,6 +41,16 @@ class Server:
         return f"{self.product} {self.version}{stand_in}"
 
 
+@dataclass(frozen=True)
+class Starter:
+    """What `cookbook new` writes into a recipe for this engine: a question and 42."""
+
+    body: str  # of `def ask(address: str) -> int`
+    driver: str = ""  # the driver's import ...
+    dependency: str = ""  # ... and where it comes from
+    standard: tuple[str, ...] = ()  # imports from the standard library
+
+
 class Engine(ABC):
     """One database engine. Each file of this package that defines one adds it."""
 
@@ -51,6 +61,17 @@ class Engine(ABC):
     port: ClassVar[int | None] = None  # inside the container
     install: ClassVar[str]  # what to install where nothing was found
     fixture: ClassVar[str | None] = None  # the engine in whose place it may serve
+    starter: ClassVar[Starter]
+
+    @property
+    def no_server(self) -> str:
+        """What a recipe says where the variable of its engine is missing."""
+        if self.port is None:
+            return f"Set {self.env} to a file to create, for example {self.example}"
+        return (
+            f"Set {self.env}, for example {self.example}"
+            f" after `docker compose up -d --wait {self.name}`"
+        )
 
     @abstractmethod
     def identify(self, url: str) -> tuple[str, str]:
@@ -72,7 +93,9 @@ class Engine(ABC):
         """The server on this machine's PATH."""
         return None
 
-    def prepare(self, program: Program, folder: Path, password: str) -> None:
+    def prepare(  # noqa: B027 - an engine may have nothing to prepare
+        self, program: Program, folder: Path, password: str
+    ) -> None:
         """Make the data directory in folder, before the first start."""
 
     def command(self, program: Program, folder: Path, port: int) -> list[str]:
@@ -80,7 +103,7 @@ class Engine(ABC):
         raise NotImplementedError
 
     def url(self, folder: Path, port: int, password: str) -> str:
-        """The administrator's address of a server of our own, whose directory that is."""
+        """The administrator's address of a server of our own, in that directory."""
         raise NotImplementedError
 
     def container_url(self, folder: Path, port: int) -> str:
@@ -111,25 +134,26 @@ def without_password(text: str) -> str:
     return re.sub(r"(\w+://[^:/@\s]*):[^@\s]+@", r"\1:***@", text)
 
 
-def on_path(*names: str, version_option: str = "--version") -> Program | None:
+def on_path(*names: str) -> Program | None:
     """The first of the programs that PATH, or a place servers live in, holds."""
     places = [os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]
     places += map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True))
     places += ["/opt/homebrew/bin", "/opt/homebrew/sbin"]
     for name in names:
         if found := shutil.which(name, path=os.pathsep.join(places)):
-            return program(Path(found).resolve(), version_option)
+            return program(Path(found).resolve())
     return None
 
 
-def program(path: Path, version_option: str = "--version") -> Program | None:
+def program(path: Path) -> Program | None:
     """Ask a program its version; None if it cannot be run."""
     try:
         done = subprocess.run(
-            [path, version_option], capture_output=True, text=True, timeout=10
+            [path, "--version"], capture_output=True, text=True, timeout=10
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
     if done.returncode or not done.stdout.strip():
         return None
-    return Program(path, done.stdout.strip().splitlines()[0].partition(" for ")[0].strip())
+    said = done.stdout.strip().splitlines()[0].replace(str(path), path.name)
+    return Program(path, " ".join(re.split(r" for | sha=", said)[0].split()))

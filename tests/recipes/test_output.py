@@ -11,10 +11,13 @@ def test_output(recipe, addresses, runner, pytestconfig):
         recipe.output.write_text(run.stdout, "utf-8")
     expected = recipe.output.read_text("utf-8") if recipe.output.is_file() else ""
     diff = difflib.unified_diff(
-        expected.splitlines(), run.stdout.splitlines(), "expected", "printed", lineterm=""
+        expected.splitlines(),
+        run.stdout.splitlines(),
+        "expected",
+        "printed",
+        lineterm="",
     )
     assert run.stdout == expected, (
-        "\n".join(diff)
-        + f"\nIf that is right: pytest tests/recipes/test_output.py"
+        "\n".join(diff) + f"\nIf that is right: pytest tests/recipes/test_output.py"
         f" --recipe {recipe.id} --update-outputs"
     )
