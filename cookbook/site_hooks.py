@@ -1,4 +1,4 @@
-"""Gives the search dialog of the theme the name it lacks. No content: see markdown.py."""
+"""Gives the theme's search dialog the name it lacks. Content comes from markdown.py."""
 
 from typing import Any
 

@@ -1,0 +1,1 @@
+"""What the directives of markdown.py write, as Markdown. See there."""

@@ -1,0 +1,60 @@
+"""What the page of an engine shows."""
+
+import html
+from collections.abc import Iterator
+
+from cookbook import catalog
+from cookbook.engines import engine as engine_named
+from cookbook.engines.base import Provider
+from cookbook.ledger import EngineUsed
+from cookbook.pages.data import Data
+from cookbook.pages.words import number
+
+_FROM: dict[Provider | None, str] = {
+    None: "not there",
+    "external": "at the address in the environment",
+    "embedded": "from a Python package",
+    "native": "a program found on the machine",
+    "container": "in a container",
+}
+
+
+def engine(data: Data, name: str) -> str:
+    """Its facts; a recipe counts also where the product ran as a stand-in."""
+    one = engine_named(name)
+    served = list(_served(data, name, one.title))
+    labels = dict.fromkeys(label for _, label in served)
+    facts = {
+        "In this build": "<br>".join(labels) or "no recipe ran on it",
+        "Verified": number(len({recipe for recipe, _ in served}), "recipe"),
+        "Address in": f"<code>{one.env}</code>",
+        "For example": f"<code>{html.escape(one.example)}</code>",
+        "To install": html.escape(one.install),
+    }
+    rows = "".join(
+        f'<tr><th scope="row">{fact}</th><td>{it}</td></tr>'
+        for fact, it in facts.items()
+    )
+    return f'<table class="vf-facts"><tbody>{rows}</tbody></table>\n'
+
+
+def _served(data: Data, name: str, title: str) -> Iterator[tuple[str, str]]:
+    """The recipes verified on it, and the server that each of them had."""
+    for recipe in catalog.all_recipes():
+        for standing in data.standings(recipe):
+            if standing.state != "verified" or not standing.record:
+                continue
+            for used in standing.record.engines:
+                if used.engine == name or (used.name == title and used.stand_in_for):
+                    yield recipe.id, _label(used, used.engine == name)
+
+
+def _label(used: EngineUsed, own: bool) -> str:
+    label = (
+        f"<b>{html.escape(f'{used.name} {used.version}')}</b>, {_FROM[used.provider]}"
+    )
+    if used.stand_in_for:
+        label += (
+            f", {'as' if own else 'which served as'} a stand-in for {used.stand_in_for}"
+        )
+    return label

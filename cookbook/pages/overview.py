@@ -1,0 +1,174 @@
+"""What pages about many recipes show: the matrix, and one sentence."""
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from cookbook import catalog
+from cookbook.catalog import Recipe, did_you_mean
+from cookbook.engines import ENGINES
+from cookbook.ledger import EngineUsed
+from cookbook.pages.data import Data, DirectiveError
+from cookbook.pages.words import SAYS, SIGNS, listing, number, product, time
+from cookbook.paths import DOCS
+from cookbook.status import Standing, State, overall, worst
+
+STAND_IN, NOT_FOR_IT = "≈", "–"
+
+_SIGNS_EXPLAINED = (
+    ("verified", SIGNS["verified"], "verified"),
+    ("stand_in", STAND_IN, "verified on a stand-in"),
+    ("failed", SIGNS["failed"], "failed"),
+    ("changed", SIGNS["changed"], "changed since its last run"),
+    ("not_run", SIGNS["not_run"], "not run"),
+    ("none", NOT_FOR_IT, "not for it"),
+)
+
+
+def summary(data: Data) -> str:
+    """How many recipes are verified, on which engines, and when that was last done."""
+    recipes = catalog.all_recipes()
+    found = [standing for recipe in recipes for standing in data.standings(recipe)]
+    records = [s.record for s in found if s.state == "verified" and s.record]
+    if not records:
+        none = f"None of the {number(len(recipes), 'recipe')} has run in this build."
+        return f"{none}\n{{ .vf-summary }}\n"
+    count = _count(data, recipes)
+    engines = {product(used) for record in records for used in record.engines}
+    verified = count.pop("verified")
+    rest = [f"{n} {SAYS[state].lower()}" for state, n in count.items() if n]
+    return (
+        f"**{number(verified, 'recipe')} verified** on"
+        f" {number(len(engines), 'engine')}: {listing(sorted(engines))}."
+        + (f" {listing(rest).capitalize()}." if rest else "")
+        + f" Last run: {time(max(record.started for record in records))}."
+        + "\n{ .vf-summary }\n"
+    )
+
+
+def matrix(data: Data, chapter: str | None = None) -> str:
+    """A table for each chapter, or for one: its recipes and the engines they are for."""
+    chapters: dict[str, list[Recipe]] = {}
+    for recipe in catalog.all_recipes():
+        chapters.setdefault(recipe.chapter, []).append(recipe)
+    if chapter is not None:
+        if chapter not in chapters and not (DOCS / chapter).is_dir():
+            near = did_you_mean(chapter, chapters)
+            raise DirectiveError(f"there is no chapter {chapter!r}{near}")
+        chapters = {chapter: chapters.get(chapter, [])}
+    recipes = [recipe for chapter in chapters.values() for recipe in chapter]
+    if not recipes:
+        return "There is no recipe here yet.\n"
+    count = _count(data, recipes)
+    counted = ", ".join(f"{n} {SAYS[state].lower()}" for state, n in count.items() if n)
+    tables = {name: _table(data, name, chapters[name]) for name in chapters}
+    parts = [f"{number(len(recipes), 'recipe')}: {counted}.", _legend(tables.values())]
+    for name in _in_order(DOCS, tables):
+        if chapter is None:
+            parts.append(f"## {chapter_title(name)} {{ #{name} }}")
+        parts.append(tables[name])
+    return "\n\n".join(parts) + "\n"
+
+
+def chapter_title(chapter: str) -> str:
+    """The heading of the chapter's first page, or what its name says."""
+    index = DOCS / chapter / "index.md"
+    text = index.read_text("utf-8") if index.is_file() else ""
+    if found := re.search(r"(?m)^# (.+)$", text):
+        return found[1]
+    return chapter.replace("_", " ").capitalize()
+
+
+def _count(data: Data, recipes: Iterable[Recipe]) -> dict[State, int]:
+    states = [overall(data.standings(recipe)) for recipe in recipes]
+    return {state: states.count(state) for state in SIGNS}
+
+
+def _legend(tables: Iterable[str]) -> str:
+    """The signs that occur, explained."""
+    text = "".join(tables)
+    return (
+        '<p class="vf-legend">'
+        + "".join(
+            f'<span class="vf-cell vf-{kind}">{sign}</span> {says} '
+            for kind, sign, says in _SIGNS_EXPLAINED
+            if f"vf-{kind} " in text
+        )
+        + "</p>"
+    )
+
+
+def _table(data: Data, chapter: str, recipes: list[Recipe]) -> str:
+    """A row for each page: variants of a recipe share one."""
+    pages: dict[str, list[Recipe]] = {}
+    for recipe in recipes:
+        pages.setdefault((recipe.page or recipe.path).stem, []).append(recipe)
+    rows = []
+    for page in _in_order(DOCS / chapter, pages):
+        cells: dict[str, list[tuple[EngineUsed, Standing]]] = {}
+        for standing in (s for recipe in pages[page] for s in data.standings(recipe)):
+            for title, used in _columns(standing):
+                cells.setdefault(title, []).append((used, standing))
+        rows.append((pages[page], cells))
+    order = [ENGINES[name].title for name in _in_order(DOCS, ENGINES)]
+    columns = sorted({title for _, cells in rows for title in cells}, key=order.index)
+    heads = ["Recipe", *columns, "Drivers"]
+    lines = [_row(heads), _row(["---", *[":-:"] * len(columns), "---"])]
+    for shown, cells in rows:
+        main = min(shown, key=lambda recipe: len(recipe.name))
+        title = re.sub(r"([\\|\[\]*_`<])", r"\\\1", main.title)
+        link = f"[{title}](/{_page(main)})" if main.page else title
+        drivers = sorted({it.name for recipe in shown for it in recipe.dependencies})
+        states = [_state(main, cells.get(column, [])) for column in columns]
+        lines.append(_row([link, *states, ", ".join(drivers)]))
+    table = "\n".join(lines)
+    return f'<div class="vf-matrix" markdown data-search-exclude>\n\n{table}\n\n</div>'
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _columns(standing: Standing) -> Iterator[tuple[str, EngineUsed]]:
+    """The columns that it fills. A stand-in also fills the one of its own name."""
+    known = standing.record.engines if standing.record else ()
+    used_as = {used.engine: used for used in known}
+    titles = {engine.title for engine in ENGINES.values()}
+    for name in standing.engines:
+        title = ENGINES[name].title
+        used = used_as.get(name, EngineUsed(engine=name, name=title))
+        yield title, used
+        if used.stand_in_for and used.name in titles:
+            yield used.name, used.model_copy(update={"stand_in_for": None})
+
+
+def _state(recipe: Recipe, found: list[tuple[EngineUsed, Standing]]) -> str:
+    if not found:
+        return f'<span class="vf-cell vf-none ">{NOT_FOR_IT}</span>'
+    state = worst(standing for _, standing in found)
+    used = next(used for used, standing in found if standing.state == state)
+    kind, sign = str(state), SIGNS[state]
+    version = ".".join(used.version.split(".")[:2])
+    if used.stand_in_for:
+        version = f"{used.name} {version}"
+        kind, sign = ("stand_in", "") if state == "verified" else (kind, f"{sign} ")
+        sign += STAND_IN
+    text = sign if state == "not_run" else f"{sign} {version}".strip()
+    if not recipe.page:
+        return f'<span class="vf-cell vf-{kind} ">{text}</span>'
+    hover = f"{SAYS[state]}: {product(used)}"
+    return f'[{text}](/{_page(recipe)} "{hover}"){{ .vf-cell .vf-{kind} }}'
+
+
+def _page(recipe: Recipe) -> str:
+    assert recipe.page
+    return recipe.page.relative_to(DOCS).as_posix()
+
+
+def _in_order(folder: Path, names: Iterable[str]) -> list[str]:
+    """As the folder's .nav.yml orders them; what it does not name comes last."""
+    nav = folder / ".nav.yml"
+    text = nav.read_text("utf-8") if nav.is_file() else ""
+    listed = re.findall(r"(?m)^ *- ([\w-]+?)(?:\.md)?$", text)
+    rank = {name: place for place, name in enumerate(listed)}
+    return sorted(names, key=lambda name: (rank.get(name, len(rank)), name))
