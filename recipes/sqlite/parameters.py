@@ -51,7 +51,16 @@ def by_ids(conn: sqlite3.Connection, ids: Iterable[int]) -> list[Row]:
 
 
 # --8<-- [start:search]
-ORDER = {"name": "name, id", "cheapest": "cents, id", "dearest": "cents DESC, id"}
+FOUND = r"""
+SELECT id, name, cents FROM product
+WHERE name LIKE :pattern ESCAPE '\'
+  AND (:min_cents IS NULL OR cents >= :min_cents)
+"""
+ORDER = {  # ours: no text of the user's becomes SQL
+    "name": "ORDER BY name, id",
+    "cheapest": "ORDER BY cents, id",
+    "dearest": "ORDER BY cents DESC, id",
+}
 
 
 def contains(text: str) -> str:
@@ -72,10 +81,7 @@ def search(
     Raises KeyError for another order.
     """
     return conn.execute(
-        r"SELECT id, name, cents FROM product WHERE name LIKE :pattern ESCAPE '\'"
-        " AND (:min_cents IS NULL OR cents >= :min_cents)"
-        f" ORDER BY {ORDER[order]}",  # noqa: S608 - ours, not the user's
-        {"pattern": contains(text), "min_cents": min_cents},
+        FOUND + ORDER[order], {"pattern": contains(text), "min_cents": min_cents}
     ).fetchall()
 
 
