@@ -64,6 +64,17 @@ class Recipe:
         lines = found["toml"].splitlines()
         return tomllib.loads("\n".join(line[2:] for line in lines))
 
+    @cached_property
+    def imports(self) -> list[str]:
+        """The modules that it imports, as it names them."""
+        found: dict[str, None] = {}
+        for node in ast.walk(ast.parse(self.source)):
+            if isinstance(node, ast.Import):
+                found |= dict.fromkeys(alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found[node.module] = None
+        return list(found)
+
     @property
     def dependencies(self) -> list[Requirement]:
         listed = self.metadata.get("dependencies", [])

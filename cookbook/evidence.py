@@ -13,6 +13,7 @@ from cookbook import catalog
 from cookbook.catalog import Recipe
 from cookbook.engines import engine
 from cookbook.ledger import (
+    UNAVAILABLE,
     EngineUsed,
     Outcome,
     Record,
@@ -22,8 +23,6 @@ from cookbook.ledger import (
     inputs,
 )
 from cookbook.servers import Servers
-
-UNAVAILABLE = "unavailable"  # the identity of an engine that is not there
 
 
 @dataclass

@@ -22,6 +22,8 @@ from cookbook.paths import LEDGER, ROOT, TESTS
 Status = Literal["verified", "failed", "unavailable"]
 Outcome = Literal["passed", "failed", "skipped"]
 
+UNAVAILABLE = "unavailable"  # the identity of an engine that is not there
+
 # A change in one of these could change what a record says.
 _MACHINERY = [
     *(ROOT / "cookbook").glob("engines/*.py"),

@@ -239,9 +239,10 @@ def addresses(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(scope="session")
-def runner() -> Iterator[Runner]:
+def runner(pytestconfig: pytest.Config) -> Iterator[Runner]:
     """Runs recipes in processes of their own."""
-    with Runner() as runner:
+    modules = {name for recipe in _asked(pytestconfig) for name in recipe.imports}
+    with Runner(sorted(modules)) as runner:
         yield runner
 
 

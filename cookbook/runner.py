@@ -9,24 +9,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cookbook.paths import ROOT
-
-# Imported once for each worker, in place of once for each run. Imports only: a
-# connection or a thread would not survive the fork.
-PRELOAD: tuple[str, ...] = (
-    "asyncio",
-    "asyncpg",
-    "psycopg",
-    "psycopg_pool",
-    "pymysql",
-    "mysql.connector",
-)
-PRELOAD += ("redis", "redis.asyncio", "sqlalchemy")
 
 # What a recipe sees of our environment, beside its engine's address.
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -50,9 +38,14 @@ def environment(addresses: Mapping[str, str]) -> dict[str, str]:
 
 
 class Runner:
-    """Runs recipes one after the other. Close it, or use it in a `with`."""
+    """Runs recipes one after the other. Close it, or use it in a `with`.
 
-    def __init__(self) -> None:
+    preload: modules to import once, in place of once for each run. Imports only: what
+    a module opens when it is imported would not survive the fork.
+    """
+
+    def __init__(self, preload: Iterable[str] = ()) -> None:
+        self._preload = list(preload)
         self._server: subprocess.Popen[str] | None = None
         self._lock = threading.Lock()
 
@@ -87,7 +80,7 @@ class Runner:
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         if not self._server:
             self._server = subprocess.Popen(
-                [sys.executable, "-m", "cookbook.forkserver", *PRELOAD],
+                [sys.executable, "-m", "cookbook.forkserver", *self._preload],
                 cwd=ROOT,
                 env={**os.environ, "PYTHONHASHSEED": "0"},  # read at start only
                 stdin=subprocess.PIPE,

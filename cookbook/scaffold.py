@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from textwrap import indent
+from textwrap import indent, wrap
 
 from cookbook.catalog import Recipe
 from cookbook.engines import ENGINES, engine
@@ -129,11 +129,11 @@ def new(name: str, needs: str | None = None) -> list[Path]:
     # Sorted as ruff sorts them: the standard library, then the driver.
     imports = sorted(["import os", "import sys", *starter.standard], key=_import_order)
     imports += ["", starter.driver] if starter.driver else []
-    text = one.no_server
-    half = text.rfind(" ", 0, 74) + 1
-    no_server = (
-        f'"{text[:half]}"\n    "{text[half:]}"' if len(text) > 74 else f'"{text}"'
+    first, *rest = wrap(
+        one.no_server, 74, break_long_words=False, break_on_hyphens=False
     )
+    pieces = [first, *(f" {line}" for line in rest)]
+    no_server = "\n    ".join(f'"{piece}"' for piece in pieces)
     words = {
         "id": recipe.id,
         "chapter": recipe.chapter,

@@ -12,10 +12,11 @@ from cookbook import ledger
 from cookbook.catalog import Recipe, relative
 from cookbook.engines import serving
 from cookbook.engines.base import Provider
-from cookbook.evidence import UNAVAILABLE
-from cookbook.ledger import Ledger, Record
+from cookbook.ledger import UNAVAILABLE, Ledger, Record
 from cookbook.paths import ROOT, TESTS
 from cookbook.servers import expected_identity
+
+_FEW = 3  # recipes; to start workers for so few takes longer than to run them
 
 SIGNS = {"verified": "[green]✓", "failed": "[red]✗", "unavailable": "[yellow]–"}
 
@@ -55,7 +56,8 @@ def run_tests(
 ) -> int:
     """Run the recipes and their tests in parallel; return pytest's exit code."""
     files = dict.fromkeys(relative(recipe.test) for recipe in recipes if recipe.test)
-    command = [sys.executable, "-m", "pytest", "-q", "--numprocesses=auto"]
+    command = [sys.executable, "-m", "pytest", "-q"]
+    command += ["--numprocesses=auto"] if len(recipes) > _FEW else []
     command += [name for name in files if name]
     command += [f"{relative(TESTS)}/test_output.py"]
     command += [f"--recipe={recipe.id}" for recipe in recipes]

@@ -1,13 +1,14 @@
 """MySQL, or MariaDB as its stand-in. A place is a database."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
-
-import pymysql
-from pymysql.converters import escape_string
 
 from cookbook.engines import process
 from cookbook.engines.base import Engine, Program, Server, Starter, on_path, with_path
+
+if TYPE_CHECKING:  # drivers are imported late: not every extra is installed
+    import pymysql
 
 _OPTIONS = [
     "--bind-address=127.0.0.1",
@@ -75,11 +76,10 @@ return int(row[0])""",
                 data,
             ]
         process.run_as_server_user(command, folder)
-        secret = escape_string(password)
         users = [  # --init-file wants one statement a line
-            f"CREATE USER IF NOT EXISTS cook@'%' IDENTIFIED BY '{secret}';",
+            f"CREATE USER IF NOT EXISTS cook@'%' IDENTIFIED BY '{password}';",
             "GRANT ALL PRIVILEGES ON *.* TO cook@'%' WITH GRANT OPTION;",
-            f"ALTER USER root@localhost IDENTIFIED BY '{secret}';",
+            f"ALTER USER root@localhost IDENTIFIED BY '{password}';",
         ]
         process.secret_file(folder / "users.sql", "\n".join(users))
 
@@ -114,6 +114,8 @@ return int(row[0])""",
         return with_path(server.url, name)
 
     def drop_place(self, server: Server, url: str) -> None:
+        import pymysql
+
         name = urlsplit(url).path[1:]
         with _connect(server.url) as conn, conn.cursor() as cursor:
             # DROP would wait for the locks of a connection that a test left open.
@@ -130,6 +132,8 @@ return int(row[0])""",
 
 
 def _connect(url: str) -> "pymysql.connections.Connection[pymysql.cursors.Cursor]":
+    import pymysql
+
     parts = urlsplit(url)
     return pymysql.connect(
         host=parts.hostname or "127.0.0.1",

@@ -1,12 +1,9 @@
 """PostgreSQL. A place is a database."""
 
-import contextlib
 import importlib.util
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
-
-import psycopg
-from psycopg import sql
 
 from cookbook.engines import process
 from cookbook.engines.base import (
@@ -18,6 +15,9 @@ from cookbook.engines.base import (
     program,
     with_path,
 )
+
+if TYPE_CHECKING:  # drivers are imported late: not every extra is installed
+    import psycopg
 
 # The data is thrown away, so nothing has to survive a power cut. The rest is what the
 # recipes for logical decoding, two-phase commit and slow queries need.
@@ -94,42 +94,51 @@ return int(row[0])""",
         return f"postgresql://cook:{password}@127.0.0.1:{port}/postgres"
 
     def identify(self, url: str) -> tuple[str, str]:
-        with psycopg.connect(url, connect_timeout=5, autocommit=True) as conn:
-            return self.title, conn.info.parameter_status("server_version").split()[0]  # type: ignore[union-attr]
+        with _connect(url) as conn:
+            version = conn.info.parameter_status("server_version") or "unknown"
+        return "PostgreSQL", version.split()[0]
 
     def create_place(self, server: Server, name: str) -> str:
-        with self._admin(server) as conn:
+        from psycopg import sql
+
+        with _connect(server.url) as conn:
             # template1 cannot be copied while anyone is connected to it.
             query = sql.SQL("CREATE DATABASE {} TEMPLATE template0")
             conn.execute(query.format(sql.Identifier(name)))
         return with_path(server.url, name)
 
     def drop_place(self, server: Server, url: str) -> None:
+        from psycopg import sql
+
         name = urlsplit(url).path[1:]
-        with self._admin(server) as conn:
-            self._end_what_survives_connections(conn, url, name)
+        with _connect(server.url) as conn:
+            _end_what_survives_connections(conn, url, name)
             query = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
             conn.execute(query.format(sql.Identifier(name)))
 
-    def _end_what_survives_connections(
-        self, conn: psycopg.Connection, url: str, name: str
-    ) -> None:
-        prepared = conn.execute(
-            "SELECT gid FROM pg_prepared_xacts WHERE database = %s", (name,)
-        ).fetchall()
-        if prepared:
-            with psycopg.connect(url, autocommit=True) as inside:
-                for (gid,) in prepared:
-                    inside.execute(
-                        sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(gid))
-                    )
-        conn.execute(
-            "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots"
-            " WHERE database = %s AND active_pid IS NOT NULL",
-            (name,),
-        )
 
-    def _admin(
-        self, server: Server
-    ) -> contextlib.AbstractContextManager[psycopg.Connection]:
-        return psycopg.connect(server.url, connect_timeout=5, autocommit=True)
+def _end_what_survives_connections(
+    conn: "psycopg.Connection", url: str, name: str
+) -> None:
+    """Prepared transactions and active replication slots keep a database alive."""
+    from psycopg import sql
+
+    prepared = conn.execute(
+        "SELECT gid FROM pg_prepared_xacts WHERE database = %s", (name,)
+    ).fetchall()
+    if prepared:
+        with _connect(url) as inside:
+            for (gid,) in prepared:
+                query = sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(gid))
+                inside.execute(query)
+    conn.execute(
+        "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots"
+        " WHERE database = %s AND active_pid IS NOT NULL",
+        (name,),
+    )
+
+
+def _connect(url: str) -> "psycopg.Connection":
+    import psycopg
+
+    return psycopg.connect(url, connect_timeout=5, autocommit=True)

@@ -5,8 +5,6 @@ The server from the wheel is built without TLS, so this one comes from the PATH.
 
 from pathlib import Path
 
-import trustme
-
 from cookbook.engines import process
 from cookbook.engines.base import Program
 from cookbook.engines.postgresql import PostgreSQL
@@ -49,6 +47,8 @@ class PostgreSQLWithTLS(PostgreSQL):
 
 def _make_certificate(folder: Path) -> str:
     """Write ca.pem and server.pem; return the key of the latter."""
+    import trustme
+
     authority = trustme.CA(organization_name="Python Database Cookbook")
     certificate = authority.issue_cert("localhost")
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))

@@ -3,9 +3,8 @@
 import importlib.util
 import random
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
-
-import redis
 
 from cookbook.engines import process
 from cookbook.engines.base import (
@@ -18,6 +17,9 @@ from cookbook.engines.base import (
     with_path,
 )
 from cookbook.errors import UnavailableError
+
+if TYPE_CHECKING:  # drivers are imported late: not every extra is installed
+    import redis
 
 
 class Redis(Engine):
@@ -61,7 +63,7 @@ with redis.Redis.from_url(address, socket_timeout=5) as client:
         return f"redis://:{password}@127.0.0.1:{port}/0"
 
     def identify(self, url: str) -> tuple[str, str]:
-        with redis.Redis.from_url(url, socket_timeout=5) as client:
+        with _connect(url) as client:
             info = client.info("server")
         if "valkey_version" in info:
             return "Valkey", info["valkey_version"]
@@ -69,20 +71,26 @@ with redis.Redis.from_url(address, socket_timeout=5) as client:
 
     def create_place(self, server: Server, name: str) -> str:
         """Claim an empty database of the server; the claim is a key in database 0."""
-        with redis.Redis.from_url(server.url, socket_timeout=5) as admin:
+        with _connect(server.url) as admin:
             count = int(admin.config_get("databases")["databases"])
             for number in random.sample(range(1, count), count - 1):
                 if not admin.set(f"cookbook:claim:{number}", name, nx=True, ex=3600):
                     continue
                 url = with_path(server.url, str(number))
-                with redis.Redis.from_url(url, socket_timeout=5) as client:
+                with _connect(url) as client:
                     if not client.dbsize():
                         return url
                 admin.delete(f"cookbook:claim:{number}")
         raise UnavailableError(f"all {count} databases of the Redis server hold keys")
 
     def drop_place(self, server: Server, url: str) -> None:
-        with redis.Redis.from_url(url, socket_timeout=5) as client:
+        with _connect(url) as client:
             client.flushdb()
-        with redis.Redis.from_url(server.url, socket_timeout=5) as admin:
+        with _connect(server.url) as admin:
             admin.delete(f"cookbook:claim:{urlsplit(url).path[1:]}")
+
+
+def _connect(url: str) -> "redis.Redis":
+    import redis
+
+    return redis.Redis.from_url(url, socket_timeout=5)

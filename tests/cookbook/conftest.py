@@ -1,0 +1,112 @@
+"""A small checkout of its own, for tests that break things."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from cookbook import ledger
+from cookbook.ledger import Record
+from cookbook.paths import ROOT
+
+GOOD = '''\
+# /// script
+# requires-python = ">=3.11"
+# dependencies = []
+# ///
+"""Say hello."""
+
+import os
+
+
+def greet(name: str) -> str:
+    return f"hello {name}"
+
+
+def main() -> None:
+    os.environ["SQLITE_PATH"]
+    print(greet("reader"))
+
+
+if __name__ == "__main__":
+    main()
+'''
+
+GOOD_TEST = '''\
+from recipes.sqlite.greet import greet
+
+
+def test_greets(sqlite):
+    """It greets by name."""
+    assert greet("you") == "hello you"
+'''
+
+
+@dataclass
+class Checkout:
+    """A copy of the machinery, with one recipe: sqlite/greet."""
+
+    root: Path
+
+    def write(self, path: str, text: str) -> None:
+        file = self.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, "utf-8")
+
+    def run(
+        self, *command: str, timeout: float = 100, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """`cookbook ...`, or `pytest ...`, of that checkout."""
+        program, *arguments = command
+        module = "cookbook.cli" if program == "cookbook" else program
+        return subprocess.run(
+            [sys.executable, "-m", module, *arguments],
+            cwd=self.root,
+            env=self.environment(environment),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+    def environment(self, more: dict[str, str]) -> dict[str, str]:
+        ours = ("COOKBOOK_", "PYTEST_", "COVERAGE_", "COV_")
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
+        return {
+            **kept,
+            "PYTHONPATH": str(self.root),
+            "COLUMNS": "200",
+            "TMPDIR": str(self.root / "tmp"),  # so that no sweep meets other runs
+            **more,
+        }
+
+    def records(self) -> list[Record]:
+        return list(ledger.read(self.root / "build" / "ledger.json").records)
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A checkout in which anything may be broken."""
+    root = tmp_path / "checkout"
+    shutil.copytree(
+        ROOT / "cookbook",
+        root / "cookbook",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    for name in ("pyproject.toml", "docker-compose.yml", "README.md"):
+        shutil.copy(ROOT / name, root / name)
+    made = Checkout(root)
+    (root / "tmp").mkdir()
+    for parent in (tmp_path, *tmp_path.parents):  # servers run as another user
+        if parent.owner() == tmp_path.owner() and parent.stat().st_mode & 0o001 == 0:
+            parent.chmod(parent.stat().st_mode | 0o011)
+    output_test = (ROOT / "tests/recipes/test_output.py").read_text("utf-8")
+    made.write("tests/recipes/test_output.py", output_test)
+    made.write("recipes/sqlite/greet.py", GOOD)
+    made.write("recipes/sqlite/greet.out", "hello reader\n")
+    made.write("tests/recipes/sqlite/test_greet.py", GOOD_TEST)
+    made.write("docs/sqlite/greet.md", "# Say hello\n")
+    return made
