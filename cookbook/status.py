@@ -78,11 +78,11 @@ def _sets_of_engines(recipe: Recipe) -> list[tuple[str, ...]]:
 
 
 def _served_by(where: tuple[str, ...], record: Record | None) -> bool:
-    """Did the record come from these very products, as stand-ins?"""
-    if record is None:
-        return False
-    products = tuple(used.name for used in record.engines)
-    return products == tuple(ENGINES[name].title for name in where)
+    """Did the record come from the very products of these engines, as stand-ins?"""
+    return record is not None and all(
+        name == used.engine or ENGINES[name].title == used.name
+        for name, used in zip(where, record.engines, strict=True)
+    )
 
 
 def _is_valid(record: Record) -> bool:

@@ -40,12 +40,13 @@ def _read(path: Path, changed: int) -> Ledger:
 
 def recipes_of(ids: Iterable[str]) -> list[Recipe]:
     """The recipes of these ids. Raises DirectiveError."""
-    known = {recipe.id: recipe for recipe in catalog.all_recipes()}
-    for name in ids:
-        if name not in known:
-            near = did_you_mean(name, known)
-            raise DirectiveError(f"there is no recipe {name!r}{near}")
-    found = [known[name] for name in ids]
+    found = [Recipe(name) for name in ids]
+    for recipe in found:
+        if not recipe.path.is_file():
+            near = did_you_mean(
+                recipe.id, (known.id for known in catalog.all_recipes())
+            )
+            raise DirectiveError(f"there is no recipe {recipe.id!r}{near}")
     if not found:
         raise DirectiveError("it names no recipe")
     return found

@@ -11,7 +11,7 @@ from cookbook.ledger import EngineUsed
 from cookbook.pages.data import Data, DirectiveError
 from cookbook.pages.words import SAYS, SIGNS, listing, number, product, time
 from cookbook.paths import DOCS
-from cookbook.status import Standing, State, overall, worst
+from cookbook.status import Standing, State, overall
 
 STAND_IN, NOT_FOR_IT = "≈", "–"
 
@@ -34,12 +34,16 @@ def summary(data: Data) -> str:
         none = f"None of the {number(len(recipes), 'recipe')} has run in this build."
         return f"{none}\n{{ .vf-summary }}\n"
     count = _count(data, recipes)
-    engines = {product(used) for record in records for used in record.engines}
+    engines: dict[str, set[str]] = {}
+    for used in (used for record in records for used in record.engines):
+        stand_in = f" (a stand-in for {used.stand_in_for})" if used.stand_in_for else ""
+        engines.setdefault(f"{used.name} {{}}{stand_in}", set()).add(used.version)
+    names = [name.format(", ".join(sorted(its))) for name, its in engines.items()]
     verified = count.pop("verified")
     rest = [f"{n} {SAYS[state].lower()}" for state, n in count.items() if n]
     return (
         f"**{number(verified, 'recipe')} verified** on"
-        f" {number(len(engines), 'engine')}: {listing(sorted(engines))}."
+        f" {number(len(names), 'engine')}: {listing(sorted(names))}."
         + (f" {listing(rest).capitalize()}." if rest else "")
         + f" Last run: {time(max(record.started for record in records))}."
         + "\n{ .vf-summary }\n"
@@ -91,7 +95,7 @@ def _legend(counter: str, tables: Iterable[str]) -> str:
     return (
         f'<p class="vf-legend"><b>{counter}</b> '
         + "".join(
-            f'<span class="vf-cell vf-{kind}">{sign}</span> {says} '
+            f'<span><span class="vf-cell vf-{kind}">{sign}</span> {says}</span> '
             for kind, sign, says in _SIGNS_EXPLAINED
             if f"vf-{kind} " in text
         )
@@ -146,7 +150,7 @@ def _columns(standing: Standing) -> Iterator[tuple[str, EngineUsed]]:
 def _state(recipe: Recipe, found: list[tuple[EngineUsed, Standing]]) -> str:
     if not found:
         return f'<span class="vf-cell vf-none ">{NOT_FOR_IT}</span>'
-    state = worst(standing for _, standing in found)
+    state = overall(standing for _, standing in found)
     used = next(used for used, standing in found if standing.state == state)
     kind, sign = str(state), SIGNS[state]
     version = ".".join(used.version.split(".")[:2])
