@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["pymysql[rsa]>=1.1"]
+# dependencies = ["pymysql[rsa]>=1.2"]
 # ///
 """Connect to MySQL or MariaDB.
 
