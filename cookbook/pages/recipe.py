@@ -101,13 +101,13 @@ def _whole_file(recipe: Recipe, several: bool) -> str:
 [:material-download: {name}](/recipes/{recipe.id}.py){{ .md-button .vf-download \
 download="{name}" }}
 
-With a server of your own:
+On its own, with an address that you give:
 
 ```sh
 {run}
 ```
 
-In a checkout of this cookbook, which finds or starts the server:
+Or in a checkout of this cookbook, which finds the engine:
 
 ```sh
 cookbook run {recipe.id}
@@ -135,10 +135,11 @@ class _Proof:
 
 def tests(data: Data, *ids: str) -> str:
     """The tests as they ended; without a record that counts, what they are to prove."""
-    recipes = recipes_of(ids)
+    named = recipes_of(ids)
+    recipes = named + [it for one in named for it in _variants(one) if it not in named]
     proofs = {proof.name: proof for proof in _listed(recipes)}
     found = [data.standings(recipe) for recipe in recipes]
-    # A test may speak of any of the page's recipes: one that changed spoils them all.
+    # A test may speak of any recipe that has it: one that changed spoils them all.
     if any(overall(standings) in ("not_run", "changed") for standings in found):
         note = "They have not run in this build. This is what they are to prove:\n\n"
         return note + _proofs([*proofs.values()])
@@ -146,6 +147,13 @@ def tests(data: Data, *ids: str) -> str:
         case = proofs.setdefault(name, _Proof(name or node, says))
         case.outcomes.append(outcome)
     return _proofs([proof for proof in proofs.values() if proof.outcomes])
+
+
+def _variants(recipe: Recipe) -> list[Recipe]:
+    """The recipes that share its tests."""
+    paths = sorted(recipe.path.parent.glob(f"{recipe.name}_*.py"))
+    others = [Recipe(f"{recipe.chapter}/{path.stem}") for path in paths]
+    return [other for other in others if other.test == recipe.test]
 
 
 def _outcomes(found: list[list[Standing]]) -> dict[str, tuple[str, str, str]]:
