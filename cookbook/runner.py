@@ -66,14 +66,14 @@ class Runner:
                 "stderr": str(err),
             }
             pid = self._ask(request)["pid"]
-            killed = threading.Timer(timeout, _kill, [pid])
-            killed.start()
+            timer = threading.Timer(timeout, _kill, [pid])
+            timer.start()
             code = self._answer()["status"]
-            killed.cancel()
+            timer.cancel()
             _kill(pid)  # what the recipe left behind
             seconds = time.monotonic() - started
             stderr = err.read_text("utf-8", "replace")
-            if killed.finished.is_set() and code == -signal.SIGKILL:
+            if code == -signal.SIGKILL and seconds >= timeout:
                 stderr += f"\nkilled after {timeout:g} s\n"
             return Run(code, out.read_text("utf-8", "replace"), stderr, seconds)
 

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,9 +89,20 @@ class Checkout:
 
 
 @pytest.fixture
-def checkout(tmp_path):
+def open_folder():
+    """A directory that other users can look into, as servers run as another user.
+
+    Below pytest's own they could not: every session closes that.
+    """
+    with tempfile.TemporaryDirectory(prefix="cookbook-test-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.fixture
+def checkout(open_folder):
     """A checkout in which anything may be broken."""
-    root = tmp_path / "checkout"
+    root = open_folder / "checkout"
     shutil.copytree(
         ROOT / "cookbook",
         root / "cookbook",
@@ -100,9 +112,6 @@ def checkout(tmp_path):
         shutil.copy(ROOT / name, root / name)
     made = Checkout(root)
     (root / "tmp").mkdir()
-    for parent in (tmp_path, *tmp_path.parents):  # servers run as another user
-        if parent.owner() == tmp_path.owner() and parent.stat().st_mode & 0o001 == 0:
-            parent.chmod(parent.stat().st_mode | 0o011)
     output_test = (ROOT / "tests/recipes/test_output.py").read_text("utf-8")
     made.write("tests/recipes/test_output.py", output_test)
     made.write("recipes/sqlite/greet.py", GOOD)

@@ -1,0 +1,145 @@
+"""The rules that every recipe keeps."""
+
+import ast
+import re
+import sys
+from importlib.metadata import packages_distributions, requires
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from cookbook import catalog
+from cookbook.engines import ENGINES, engine
+from cookbook.paths import ROOT
+from cookbook.runner import Runner
+
+RECIPES = catalog.all_recipes()
+every_recipe = pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.id)
+
+
+@pytest.fixture(scope="module")
+def fork_server():
+    modules = {name for recipe in RECIPES for name in recipe.imports}
+    with Runner(sorted(modules)) as runner:
+        yield runner
+
+
+def test_there_are_recipes():
+    assert RECIPES
+
+
+@every_recipe
+def test_has_an_output_a_test_and_a_page(recipe):
+    assert recipe.output.is_file()
+    assert recipe.test
+    assert recipe.page
+
+
+@every_recipe
+def test_has_a_title_and_says_when_to_use_it(recipe):
+    title, _, rest = (ast.get_docstring(ast.parse(recipe.source)) or "").partition("\n")
+    assert title.endswith(".")
+    assert len(rest.split()) > 10
+
+
+@every_recipe
+def test_imports_nothing_of_ours(recipe):
+    ours = {"cookbook", "recipes", "tests"}
+    assert ours.isdisjoint(name.partition(".")[0] for name in recipe.imports)
+
+
+@every_recipe
+def test_needs_engines_that_exist(recipe):
+    for need in recipe.needs:
+        assert engine(need).fixture is None
+
+
+# What an import needs that its header names by another module's extra.
+COMES_WITH = {"psycopg_pool": "psycopg", "sqlalchemy": "sqlalchemy"}
+
+
+@every_recipe
+def test_header_names_what_is_imported_and_no_more(recipe):
+    header = {canonicalize_name(r.name) for r in recipe.dependencies}
+    distributions = packages_distributions()
+    imported = set()
+    for module in recipe.imports:
+        top = module.partition(".")[0]
+        if top in sys.stdlib_module_names:
+            continue
+        name = COMES_WITH.get(top) or distributions[top][0]
+        imported.add(canonicalize_name(name))
+    undeclared = imported - header
+    assert not undeclared, f"add to the header: {undeclared}"
+    for unused in header - imported:
+        # A driver that is named in a URL and never imported, as SQLAlchemy's are.
+        assert unused in recipe.source.partition('"""')[2], f"{unused} is not used"
+
+
+@every_recipe
+def test_header_asks_for_what_is_installed(recipe):
+    """With its extras: what the lock holds satisfies the header."""
+    from importlib.metadata import version
+
+    assert str(recipe.metadata["requires-python"]) == ">=3.11"
+    for requirement in recipe.dependencies:
+        assert requirement.specifier, f"{requirement} has no lower bound"
+        installed = version(requirement.name)
+        assert requirement.specifier.contains(installed)
+        for extra in requirement.extras:
+            for line in requires(requirement.name) or ():
+                part = Requirement(line)
+                marker = part.marker
+                if marker and marker.evaluate({"extra": extra}):
+                    assert version(part.name)
+
+
+@every_recipe
+def test_says_which_variable_is_missing_and_how_to_get_a_server(recipe, fork_server):
+    run = fork_server.run(recipe.path, {})
+    assert run.code == 1
+    assert run.stdout == ""
+    said = run.stderr.strip()
+    assert said in {engine(need).no_server for need in recipe.needs}
+
+
+@every_recipe
+def test_sections_are_whole(recipe):
+    marks = re.findall(r"# --8<-- \[(start|end):(\w+)\]", recipe.source)
+    starts = [name for kind, name in marks if kind == "start"]
+    ends = [name for kind, name in marks if kind == "end"]
+    assert starts, "no section for the page to show"
+    assert sorted(starts) == sorted(ends)
+    assert len(set(starts)) == len(starts)
+
+
+@every_recipe
+def test_is_short_enough_to_read(recipe):
+    assert len(recipe.source.splitlines()) <= 140
+
+
+def test_every_test_says_what_it_proves():
+    for path in (ROOT / "tests/recipes").rglob("test_*.py"):
+        for node in ast.parse(path.read_text("utf-8")).body:
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                said = ast.get_docstring(node) or ""
+                assert said, f"{path.name}: {node.name} has no docstring"
+                assert said.split("\n\n")[0].rstrip().endswith("."), (
+                    f"{node.name}: {said}"
+                )
+
+
+def test_every_output_and_every_test_belongs_to_a_recipe():
+    outputs = {recipe.output for recipe in RECIPES}
+    assert set((ROOT / "recipes").rglob("*.out")) == outputs
+    tests = {recipe.test for recipe in RECIPES} | {
+        ROOT / "tests/recipes/test_output.py"
+    }
+    assert set((ROOT / "tests/recipes").rglob("test_*.py")) == tests
+
+
+def test_the_example_addresses_are_those_of_the_engines():
+    lines = (ROOT / ".env.example").read_text("utf-8").splitlines()
+    given = dict(line.split("=", 1) for line in lines if line and line[0] != "#")
+    assert given == {one.env: one.example for one in ENGINES.values()}
