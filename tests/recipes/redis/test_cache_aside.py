@@ -175,7 +175,7 @@ def test_cache_refuses(redis, fault_proxy, caplog):
 
 
 def test_without_the_cache_everybody_loads(redis, fault_proxy):
-    """While the cache is down, nothing is shared: sixteen callers load sixteen times."""
+    """While the cache is down nothing is shared: sixteen callers, sixteen loads."""
     proxy = fault_proxy(redis)
     proxy.refuse()
     source = Source("tea")
