@@ -15,7 +15,9 @@ def conn(sqlite: str, request) -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(sqlite, timeout=0, isolation_level=None)) as conn:
         conn.execute(f"PRAGMA journal_mode = {request.param}")
         conn.execute("PRAGMA synchronous = OFF")
-        conn.execute("CREATE TABLE item (id INTEGER PRIMARY KEY, data BLOB)")
+        conn.execute(
+            "CREATE TABLE item (id INTEGER PRIMARY KEY AUTOINCREMENT, data BLOB)"
+        )
         conn.execute("BEGIN")
         conn.executemany("INSERT INTO item (data) VALUES (zeroblob(?))", [[1000]] * 400)
         conn.execute("COMMIT")
