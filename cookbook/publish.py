@@ -1,7 +1,9 @@
 """Build the site from the ledger, check its links, and say what it shows."""
 
+import contextlib
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -11,12 +13,13 @@ from rich.console import Console
 from rich.markup import escape
 
 from cookbook import catalog, ledger
+from cookbook.errors import CookbookError
 from cookbook.paths import BUILD, DOCS, RECIPES, ROOT
 from cookbook.status import overall, standings
 
 SITE = ROOT / "site"
 DOWNLOADS = DOCS / "recipes"
-ADDRESS = "127.0.0.1:8000"
+HOST, PORT = "127.0.0.1", 8000
 
 # Beside what mkdocs.yml names: folders that a fresh clone may not have.
 _WATCHED = (BUILD, ROOT / "benchmarks" / "results")
@@ -81,7 +84,8 @@ def _check_links() -> int:
 
 def _serve() -> int:
     """Serve and rebuild; what has changed among the recipes is copied meanwhile."""
-    command = [sys.executable, "-m", "mkdocs", "serve", "--dev-addr", ADDRESS]
+    command = [sys.executable, "-m", "mkdocs", "serve", "--no-strict"]
+    command += ["--dev-addr", f"{HOST}:{_free_port()}"]
     for folder in _WATCHED:
         if folder.is_dir():
             command += ["--watch", str(folder)]
@@ -100,6 +104,16 @@ def _serve() -> int:
     finally:
         stopped.set()
         copier.join()
+
+
+def _free_port() -> int:
+    """The usual port, or any that is free where someone has that one."""
+    for port in (PORT, 0):
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((HOST, port))
+            return int(probe.getsockname()[1])
+    raise CookbookError(f"no port of {HOST} is free")
 
 
 def _environment() -> dict[str, str]:

@@ -3,6 +3,7 @@
 import ast
 import functools
 import html
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from cookbook.pages.words import SAYS, SIGNS, line, listing, time
 from cookbook.paths import ROOT, TESTS
 from cookbook.status import Standing, State, overall, worst
 
-OFTEN_COPIED = "Often copied: "
+OFTEN_COPIED = re.compile(r"Often copied(: |, )")  # "Often copied, in binary: ..."
 
 
 # The strip.
@@ -193,7 +194,7 @@ def _functions(path: Path, changed: int) -> dict[str, str]:
 
 
 def _proofs(proofs: list[_Proof]) -> str:
-    wrong = [proof for proof in proofs if proof.says.startswith(OFTEN_COPIED)]
+    wrong = [proof for proof in proofs if OFTEN_COPIED.match(proof.says)]
     right = [proof for proof in proofs if proof not in wrong]
     parts = [_proof_list(right)]
     if wrong:
@@ -205,7 +206,7 @@ def _proof_list(proofs: list[_Proof]) -> str:
     items = []
     for proof in proofs:
         state, note = _ended(proof.outcomes)
-        says = line(proof.says.removeprefix(OFTEN_COPIED))
+        says = line(OFTEN_COPIED.sub("", proof.says, count=1))
         items.append(
             f'<li class="vf-{state}"><b title="{SAYS[state]}">{SIGNS[state]}</b>'
             f"<div>{says[:1].upper()}{says[1:]}"

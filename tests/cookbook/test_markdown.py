@@ -41,6 +41,10 @@ def test_a():
 
 def test_often_copied_breaks():
     """Often copied: it breaks."""
+
+
+def test_often_copied_in_binary():
+    """Often copied, in binary: it lies."""
 '''
 
 OUTPUT_TEST = '''\
@@ -116,8 +120,12 @@ def record(
         "test_a[2]": "passed",
         "test_b": "passed",
         "test_often_copied_breaks": "passed",
+        "test_often_copied_in_binary": "passed",
     }
-    says = {"test_often_copied_breaks": "Often copied: it breaks."}
+    says = {
+        "test_often_copied_breaks": "Often copied: it breaks.",
+        "test_often_copied_in_binary": "Often copied, in binary: it lies.",
+    }
     return Record(
         recipe=name,
         status=status,
@@ -146,7 +154,7 @@ def test_strip_of_a_verified_recipe(write):
     for fact in ("✓ Verified", "PostgreSQL 18.6", "<dt>psycopg</dt>", "3.11.7"):
         assert fact in html
     assert "2026-11-21 08:48 UTC" in html
-    assert "5 passed in 1.2 s" in html
+    assert "6 passed in 1.2 s" in html
 
 
 def test_strip_names_the_stand_in(write):
@@ -283,7 +291,8 @@ def test_proofs_in_the_order_of_the_file_often_copied_last(write):
     assert "</code> 2 cases" in html
     assert html.index("often copied:") < places[3]
     assert "It breaks." in html
-    assert html.count('<li class="vf-verified">') == 4
+    assert html.index("In binary: it lies.") > html.index("It breaks.")
+    assert html.count('<li class="vf-verified">') == 5
 
 
 def test_outcomes_are_shown_as_recorded(write):
@@ -312,7 +321,7 @@ def test_without_a_record_that_counts_nothing_is_claimed(checkout, write, spoilt
     html = render(data, "tests postgresql/load")
     assert "have not run in this build" in html
     assert "vf-verified" not in html
-    assert html.count('<li class="vf-not_run">') == 4
+    assert html.count('<li class="vf-not_run">') == 5
 
 
 # Many recipes
