@@ -17,7 +17,7 @@ import pytest
 from cookbook import catalog, ledger
 from cookbook.catalog import Recipe
 from cookbook.engines import ENGINES, engine, serving
-from cookbook.engines.base import Server, new_name
+from cookbook.engines.base import Address, Server, new_name
 from cookbook.errors import CookbookError
 from cookbook.evidence import Evidence, proved_by
 from cookbook.paths import LEDGER, TESTS
@@ -179,7 +179,7 @@ def _fixture_for(fixture: str) -> Any:
         request.node.user_properties.append(("engine", [fixture, name]))
         server = _server(request, name)
         address = engine(name).create_place(server, new_name())
-        yield address
+        yield Address(address)
         engine(name).drop_place(server, address)
 
     place.__doc__ = f"The address of an empty place in {engine(fixture).title}."
@@ -232,7 +232,7 @@ def addresses(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
             server = _server(request, name)
             address = engine(name).create_place(server, new_name())
             places.append((fixture, server, address))
-        yield {engine(fixture).env: address for fixture, _, address in places}
+        yield {engine(name).env: Address(url) for name, _, url in places}
     finally:
         for _, server, address in places:
             engine(server.engine).drop_place(server, address)

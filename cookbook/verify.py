@@ -76,7 +76,9 @@ def report(console: Console, recipes: Sequence[Recipe]) -> bool:
     for recipe in recipes:
         records = [record for record in known.of(recipe.id) if ledger.is_valid(record)]
         if not records:
-            bad.append(f"{recipe.id}: it did not run to its end")
+            bad.append(
+                f"{recipe.id}: no record; it was cut short, or changed meanwhile"
+            )
         for record in records:
             key = (recipe.chapter, where(record))
             row = counts.setdefault(key, dict.fromkeys(SIGNS, 0))
@@ -88,10 +90,8 @@ def report(console: Console, recipes: Sequence[Recipe]) -> bool:
     for (chapter, engine), row in sorted(counts.items()):
         table.add_row(chapter, engine, *(str(count or "") for count in row.values()))
     console.print(table)
-    totals = [sum(row[status] for row in counts.values()) for status in SIGNS]
-    console.print(
-        f"[bold]{totals[0]} verified, {totals[1]} failed, {totals[2]} not run"
-    )
+    done, _, skipped = (sum(row[s] for row in counts.values()) for s in SIGNS)
+    console.print(f"[bold]{done} verified, {len(bad)} failed, {skipped} not run")
     for reason, names in not_run.items():
         console.print(f"[yellow]Not run:[/] {', '.join(names)}\n  {reason}")
     for line in bad:

@@ -119,6 +119,15 @@ class Engine(ABC):
         return None if product == self.title else self.title
 
 
+class Address(str):
+    """An address that does not show its password in a traceback."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(without_password(str(self)))
+
+
 def new_name() -> str:
     """A name for a place that no other run uses."""
     return f"cook_{secrets.token_hex(6)}"

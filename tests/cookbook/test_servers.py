@@ -13,7 +13,7 @@ import pytest
 
 from cookbook import servers
 from cookbook.engines import ENGINES, engine, process
-from cookbook.engines.base import Program, new_name, without_password
+from cookbook.engines.base import Address, Program, new_name, without_password
 from cookbook.errors import UnavailableError, UnknownNameError
 from cookbook.servers import Servers
 
@@ -278,3 +278,9 @@ def test_passwords_are_hidden():
     text = "could not reach mysql://cook:p%40ss@host:1/x and redis://:s3cret@host"
     hidden = without_password(text)
     assert hidden == "could not reach mysql://cook:***@host:1/x and redis://:***@host"
+
+
+def test_an_address_hides_its_password_in_tracebacks():
+    address = Address("redis://:hunter2@127.0.0.1:1/0")
+    assert "hunter2" in address
+    assert "hunter2" not in repr({"REDIS_URL": address})
