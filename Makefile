@@ -11,8 +11,8 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 site: $(READY) ## Verify every recipe whose engine is here, build the site, check its links
-	-$(BIN)/cookbook verify --changed
-	$(BIN)/cookbook publish
+	@code=0; $(BIN)/cookbook verify --changed || code=$$?; \
+	  $(BIN)/cookbook publish && exit $$code
 
 serve: $(READY) ## The same, then serve the site and rebuild it on every change
 	-$(BIN)/cookbook verify --changed
