@@ -58,9 +58,14 @@ def _build() -> int:
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet"],
         cwd=ROOT,
         env=_environment(),
+        capture_output=True,
+        text=True,
     )
     if done.returncode:
-        _console.print("[red]The site was not built:[/] see above")
+        told = f"{done.stdout}{done.stderr}"
+        # The page and the fault come first; a traceback says nothing more.
+        fault = told.partition("Traceback (most recent call last)")[0].strip() or told
+        _console.print(f"[red]The site was not built:[/]\n{escape(fault)}")
     return done.returncode
 
 

@@ -7,8 +7,11 @@ from typing import Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from cookbook.catalog import did_you_mean
+from cookbook.engines import ENGINES
 from cookbook.pages.data import Data, DirectiveError
 from cookbook.pages.words import number
+
+NOT_MEASURED = "Not measured in this build.\n{ .vf-note }\n"
 
 
 class Bar(BaseModel, extra="forbid"):
@@ -38,12 +41,13 @@ def chart(data: Data, name: str, group: str) -> str:
     """A bar for each way: the best first, each with its distance from the best."""
     file = data.results / f"{name}.json"
     if not file.is_file():
-        near = did_you_mean(name, (path.stem for path in data.results.glob("*.json")))
-        return f"Not measured in this build{near}.\n{{ .vf-note }}\n"
+        return NOT_MEASURED
     try:
         chart = Chart.model_validate_json(file.read_bytes())
     except ValidationError as error:
         raise DirectiveError(f"{file.name} is not a chart: {error}") from error
+    if group not in chart.groups and group in ENGINES:  # it was not there
+        return NOT_MEASURED
     if not chart.groups.get(group):
         known = (
             f"{did_you_mean(group, chart.groups)} (known: {', '.join(chart.groups)})"

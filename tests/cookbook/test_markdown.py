@@ -448,8 +448,9 @@ def test_chart_where_less_is_better(results, write):
     assert "Shorter is better" in html
 
 
-def test_chart_that_nobody_measured(write):
-    assert "Not measured in this build" in render(write(), "chart none postgresql")
+@pytest.mark.parametrize("words", ["none postgresql", "load redis"])
+def test_chart_that_nobody_measured(results, write, words):
+    assert "Not measured in this build" in render(write(), f"chart {words}")
 
 
 # Faults end the build
@@ -468,7 +469,7 @@ def test_chart_that_nobody_measured(write):
         ("engine postgres", "did you mean postgresql"),
         ("engine", "missing a required argument"),
         ("engine redis mysql", "too many positional arguments"),
-        ("chart load redis", "no group 'redis'"),
+        ("chart load redos", "no group 'redos'"),
         ("chart half postgresql", "half.json is not a chart"),
     ],
 )
