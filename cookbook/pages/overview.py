@@ -33,20 +33,18 @@ def summary(data: Data) -> str:
     if not records:
         none = f"None of the {number(len(recipes), 'recipe')} has run in this build."
         return f"{none}\n{{ .vf-summary }}\n"
-    count = _count(data, recipes)
+    verified = _count(data, recipes)["verified"]
+    of = "" if verified == len(recipes) else f" of {len(recipes)}"
     engines: dict[str, set[str]] = {}
     for used in (used for record in records for used in record.engines):
         stand_in = f" (a stand-in for {used.stand_in_for})" if used.stand_in_for else ""
         engines.setdefault(f"{used.name} {{}}{stand_in}", set()).add(used.version)
     names = [name.format(", ".join(sorted(its))) for name, its in engines.items()]
-    verified = count.pop("verified")
-    rest = [f"{n} {SAYS[state].lower()}" for state, n in count.items() if n]
     return (
-        f"**{number(verified, 'recipe')} verified** on"
+        f"**{verified}{of} {'recipe' if len(recipes) == 1 else 'recipes'} verified** on"
         f" {number(len(names), 'engine')}: {listing(sorted(names))}."
-        + (f" {listing(rest).capitalize()}." if rest else "")
-        + f" Last run: {time(max(record.started for record in records))}."
-        + "\n{ .vf-summary }\n"
+        f" Last run: {time(max(record.started for record in records))}."
+        "\n{ .vf-summary }\n"
     )
 
 
@@ -78,10 +76,20 @@ def matrix(data: Data, chapter: str | None = None) -> str:
 def chapter_title(chapter: str) -> str:
     """The heading of the chapter's first page, or what its name says."""
     index = DOCS / chapter / "index.md"
-    text = index.read_text("utf-8") if index.is_file() else ""
-    if found := re.search(r"(?m)^# (.+)$", text):
-        return found[1]
-    return chapter.replace("_", " ").capitalize()
+    return _heading(index) or chapter.replace("_", " ").capitalize()
+
+
+def _title(recipe: Recipe) -> str:
+    """As Markdown in a cell of a table."""
+    if heading := _heading(recipe.page):
+        return heading.replace("|", r"\|")
+    return re.sub(r"([\\|\[\]*_`<])", r"\\\1", recipe.title)
+
+
+def _heading(page: Path | None) -> str:
+    text = page.read_text("utf-8") if page and page.is_file() else ""
+    found = re.search(r"(?m)^# (.+)$", text)
+    return found[1] if found else ""
 
 
 def _count(data: Data, recipes: Iterable[Recipe]) -> dict[State, int]:
@@ -97,7 +105,7 @@ def _legend(counter: str, tables: Iterable[str]) -> str:
         + "".join(
             f'<span><span class="vf-cell vf-{kind}">{sign}</span> {says}</span> '
             for kind, sign, says in _SIGNS_EXPLAINED
-            if f"vf-{kind} " in text
+            if re.search(rf"vf-{kind}\b", text)
         )
         + "</p>"
     )
@@ -117,15 +125,16 @@ def _table(data: Data, chapter: str, recipes: list[Recipe]) -> str:
         rows.append((pages[page], cells))
     order = [ENGINES[name].title for name in _in_order(DOCS, ENGINES)]
     columns = sorted({title for _, cells in rows for title in cells}, key=order.index)
-    heads = ["Recipe", *columns, "Drivers"]
-    lines = [_row(heads), _row(["---", *[":-:"] * len(columns), "---"])]
+    last = ["Drivers"] if any(recipe.dependencies for recipe in recipes) else []
+    lines = [_row(["Recipe", *columns, *last])]
+    lines.append(_row(["---", *[":-:"] * len(columns), *["---" for _ in last]]))
     for shown, cells in rows:
         main = min(shown, key=lambda recipe: len(recipe.name))
-        title = re.sub(r"([\\|\[\]*_`<])", r"\\\1", main.title)
+        title = _title(main)
         link = f"[{title}](/{_page(main)})" if main.page else title
         drivers = sorted({it.name for recipe in shown for it in recipe.dependencies})
         states = [_state(main, cells.get(column, [])) for column in columns]
-        lines.append(_row([link, *states, ", ".join(drivers)]))
+        lines.append(_row([link, *states, *[", ".join(drivers) for _ in last]]))
     table = "\n".join(lines)
     return f'<div class="vf-matrix" markdown data-search-exclude>\n\n{table}\n\n</div>'
 
@@ -149,18 +158,18 @@ def _columns(standing: Standing) -> Iterator[tuple[str, EngineUsed]]:
 
 def _state(recipe: Recipe, found: list[tuple[EngineUsed, Standing]]) -> str:
     if not found:
-        return f'<span class="vf-cell vf-none ">{NOT_FOR_IT}</span>'
+        return f'<span class="vf-cell vf-none">{NOT_FOR_IT}</span>'
     state = overall(standing for _, standing in found)
     used = next(used for used, standing in found if standing.state == state)
     kind, sign = str(state), SIGNS[state]
     version = ".".join(used.version.split(".")[:2])
-    if used.stand_in_for:
+    if used.stand_in_for and state != "not_run":
         version = f"{used.name} {version}"
         kind, sign = ("stand_in", "") if state == "verified" else (kind, f"{sign} ")
         sign += STAND_IN
     text = sign if state == "not_run" else f"{sign} {version}".strip()
     if not recipe.page:
-        return f'<span class="vf-cell vf-{kind} ">{text}</span>'
+        return f'<span class="vf-cell vf-{kind}">{text}</span>'
     hover = f"{SAYS[state]}: {product(used)}"
     return f'[{text}](/{_page(recipe)} "{hover}"){{ .vf-cell .vf-{kind} }}'
 
