@@ -89,6 +89,7 @@ def test_running_total(conn):
 def test_order(conn):
     """The collation ignores case in every alphabet, where NOCASE knows ASCII only."""
     assert one(conn, "'STRASSE' = 'straße' COLLATE casefold") == 1
+    assert one(conn, "'straße' = 'STRASSE' COLLATE casefold") == 1
     assert one(conn, "'Ä' = 'ä' COLLATE casefold") == 1
     assert one(conn, "'Ä' = 'ä' COLLATE nocase") == 0
     assert one(conn, "'B' < 'a' COLLATE casefold") == 0
@@ -101,7 +102,7 @@ def test_index_on_a_function(conn):
     path = conn.execute("PRAGMA database_list").fetchone()[2]
     with (
         closing(sqlite3.connect(path)) as plain,
-        pytest.raises(sqlite3.OperationalError, match="no such function: regexp"),
+        pytest.raises(sqlite3.OperationalError, match="function: REGEXP"),
     ):
         plain.execute("INSERT INTO person (phone) VALUES ('1')")
 
