@@ -78,6 +78,22 @@ def test_writes_during_a_backup(conn, sqlite, copy):
         assert set(errors) == {"SQLITE_BUSY"}
 
 
+def test_without_a_view_it_starts_again(conn, sqlite, copy):
+    """Without a transaction around it, each write makes the backup start again."""
+    heard = []
+
+    def write(status: int, remaining: int, total: int) -> None:
+        heard.append(remaining)
+        if len(heard) in (3, 6):
+            conn.execute("INSERT INTO item DEFAULT VALUES")
+
+    with closing(sqlite3.connect(sqlite)) as src, closing(sqlite3.connect(copy)) as dst:
+        src.backup(dst, pages=20, progress=write)
+        assert count(dst) == 402
+    assert heard[3] > heard[2]
+    assert heard[6] > heard[5]
+
+
 def test_uncommitted_work_is_left_out(conn, sqlite, copy):
     """What is not committed is not in the copy."""
     conn.execute("BEGIN IMMEDIATE")

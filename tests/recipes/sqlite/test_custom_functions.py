@@ -68,6 +68,13 @@ def test_sum_is_exact(conn):
     assert Decimal(one(conn, "sum(paid) FROM person")) != exact
 
 
+def test_sum_has_28_digits(conn):
+    """The limit: beyond 28 digits Decimal rounds, without an error."""
+    amounts = ("1" + 27 * "0", "0.01")
+    total = one(conn, "decimal_sum(column1) FROM (VALUES (?), (?))", *amounts)
+    assert Decimal(total) == Decimal(amounts[0])
+
+
 def test_sum_of_nothing(conn):
     """Without rows, or with NULLs only, the sum is NULL, as with `sum()`."""
     assert one(conn, "decimal_sum(paid) FROM person WHERE id > 99") is None

@@ -212,3 +212,18 @@ def test_autoincrement_forgets(conn):
     definition = "id INTEGER PRIMARY KEY AUTOINCREMENT, x TEXT"
     rebuild(conn, "bill", definition, {"id": "id", "x": "x"})
     assert conn.execute("INSERT INTO bill (x) VALUES (2)").lastrowid == 2
+
+
+def test_column_that_a_trigger_writes(conn):
+    """The limit: a lost column that a trigger writes is found when it fires."""
+    conn.executescript(
+        """
+        CREATE TABLE note (id INTEGER PRIMARY KEY, text, changed);
+        CREATE TRIGGER note_changed AFTER INSERT ON note
+            BEGIN UPDATE note SET changed = 1 WHERE id = new.id; END;
+        """
+    )
+    columns = {"id": "id", "text": "text"}
+    rebuild(conn, "note", "id INTEGER PRIMARY KEY, text TEXT", columns)
+    with pytest.raises(sqlite3.OperationalError, match="no such column: changed"):
+        conn.execute("INSERT INTO note (text) VALUES ('a')")

@@ -60,8 +60,8 @@ def test_empty(conn, sqlite):
 
 
 def test_constant_memory(conn, sqlite):
-    """50 000 rows pass through less than 100 kB; in batches of 100 as well."""
-    fill(conn, 10_000, 60_000)
+    """20 000 rows pass through less than 100 kB; in batches of 100 as well."""
+    fill(conn, 10_000, 30_000)
     assert peak(lambda: sum(1 for _ in stream_rows(sqlite))) < 100_000
     assert peak(lambda: sum(1 for _ in stream_batches(sqlite, 100))) < 100_000
 
@@ -159,9 +159,9 @@ def pages_as_often_copied(conn, size):
 
 
 def test_often_copied_holds_everything(conn):
-    """Often copied: `fetchall` holds the whole result: over 5 MB for 50 000 rows."""
-    fill(conn, 10_000, 60_000)
-    assert peak(lambda: total_as_often_copied(conn)) > 5_000_000
+    """Often copied: `fetchall` holds the whole result: over 2 MB for 20 000 rows."""
+    fill(conn, 10_000, 30_000)
+    assert peak(lambda: total_as_often_copied(conn)) > 2_000_000
 
 
 def test_often_copied_skips_rows(conn):
