@@ -98,17 +98,17 @@ def _count(data: Data, recipes: Iterable[Recipe]) -> dict[State, int]:
 
 
 def _legend(counter: str, tables: Iterable[str]) -> str:
-    """How many there are, and the signs that occur, explained."""
+    """How many there are, the signs that occur, and a filter that needs no script."""
     text = "".join(tables)
-    return (
-        f'<p class="vf-legend"><b>{counter}</b> '
-        + "".join(
-            f'<span><span class="vf-cell vf-{kind}">{sign}</span> {says}</span> '
-            for kind, sign, says in _SIGNS_EXPLAINED
-            if re.search(rf"vf-{kind}\b", text)
-        )
-        + "</p>"
-    )
+    signs = [
+        f'<span><span class="vf-cell vf-{kind}">{sign}</span> {says}</span>'
+        for kind, sign, says in _SIGNS_EXPLAINED
+        if re.search(rf"vf-{kind}\b", text)
+    ]
+    only = '<label><input type="checkbox" class="vf-only">Hide what is verified</label>'
+    if not re.search(r"vf-(verified|stand_in)\b", text) or len(signs) < 2:
+        only = ""  # it would hide all, or nothing
+    return f'<p class="vf-legend"><b>{counter}</b> {" ".join(signs)} {only}</p>'
 
 
 def _table(data: Data, chapter: str, recipes: list[Recipe]) -> str:

@@ -120,11 +120,24 @@ def test_no_page_scrolls_sideways(visit, chapter):
 def test_the_matrix_keeps_the_recipe_in_view_on_a_phone(visit):
     visit.page.set_viewport_size(PHONE)
     page = visit.open("")
-    table = page.locator(".vf-matrix .md-typeset__scrollwrap").first
+    tables = page.locator(".vf-matrix .md-typeset__scrollwrap").all()
+    widths = [it.evaluate("it => it.scrollWidth - it.clientWidth") for it in tables]
+    table = tables[widths.index(max(widths))]
     name = table.locator("tbody tr").first.locator("td").first
     before = name.bounding_box()
-    table.evaluate("it => it.scrollLeft = 200")
+    assert table.evaluate("it => { it.scrollLeft = 60; return it.scrollLeft }") == 60
     assert abs(name.bounding_box()["x"] - before["x"]) < 2
+
+
+def test_what_is_verified_can_be_hidden(visit):
+    page = visit.open("")
+    rows = page.locator(".vf-matrix tbody tr")
+    assert rows.filter(visible=True).count() == rows.count()
+    page.get_by_label("Hide what is verified").check()
+    left = rows.filter(visible=True)
+    assert 0 < left.count() < rows.count()
+    for row in left.all():
+        assert re.search("[✗↻○]", row.inner_text())
 
 
 @pytest.mark.parametrize("path", RECIPE_PAGES)
@@ -162,6 +175,7 @@ def test_every_file_can_be_downloaded_byte_for_byte(site, recipe):
     link = re.search(rf'href="([^"]+)"[^>]* download="{recipe.path.name}"', html) or (
         re.search(rf'download="{recipe.path.name}"[^>]* href="([^"]+)"', html)
     )
+    assert link, "its page has no link to it"
     assert (page / link[1]).resolve().read_bytes() == recipe.path.read_bytes()
 
 
