@@ -1,16 +1,23 @@
 """pool_connections: few connections, shared, and only live ones."""
 
+import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import asyncpg
 import psycopg
 import pytest
 from psycopg import errors
 from psycopg_pool import ConnectionPool, PoolTimeout, TooManyRequests
 
 from recipes.postgresql.pool_connections import count_orders, open_pool
+from recipes.postgresql.pool_connections_asyncpg import (
+    count_orders as count_orders_asyncpg,
+)
+from recipes.postgresql.pool_connections_asyncpg import make_pool as make_asyncpg_pool
 
 
 @pytest.fixture
@@ -180,6 +187,79 @@ def test_check_connection_alone(postgresql, shop):
         assert kill_others(shop) == 3
         with pytest.raises(PoolTimeout):
             count_orders(pool, 1)
+
+
+# The same, with asyncpg.
+
+
+def with_asyncpg(url: str, size: int, use: Callable[[asyncpg.Pool], Coroutine]) -> Any:
+    """Return what `use` returns when it is given an open pool."""
+
+    async def run() -> Any:
+        async with make_asyncpg_pool(url, size=size) as pool:
+            return await use(pool)
+
+    return asyncio.run(run())
+
+
+def test_asyncpg_many_callers_few_connections(postgresql, shop):
+    """asyncpg: 40 tasks share 2 connections; each gets its answer."""
+
+    async def use(pool: asyncpg.Pool) -> list[int]:
+        tasks = [count_orders_asyncpg(pool, 1, wait=30) for _ in range(40)]
+        counts = await asyncio.gather(*tasks)
+        assert pool.get_size() <= 2
+        return counts
+
+    assert with_asyncpg(postgresql, 2, use) == [2] * 40
+
+
+def test_asyncpg_waits_so_long(postgresql, shop):
+    """asyncpg: the wait for a free connection ends with TimeoutError."""
+
+    async def use(pool: asyncpg.Pool) -> None:
+        async with pool.acquire():
+            with pytest.raises(TimeoutError):
+                await count_orders_asyncpg(pool, 1, wait=0.02)
+
+    with_asyncpg(postgresql, 1, use)
+
+
+def test_asyncpg_killed_connections_are_replaced(postgresql, shop):
+    """asyncpg: idle connections that the server killed are replaced, unseen."""
+
+    async def use(pool: asyncpg.Pool) -> int:
+        heard = asyncio.Event()
+        async with pool.acquire() as conn:
+            conn.add_termination_listener(lambda _: heard.set())
+        assert await asyncio.to_thread(kill_others, shop) == 1
+        await asyncio.wait_for(heard.wait(), 5)
+        return await count_orders_asyncpg(pool, 1)
+
+    assert with_asyncpg(postgresql, 1, use) == 2
+
+
+def test_asyncpg_undone_and_clean(postgresql, shop):
+    """asyncpg: after an error the next caller finds no trace of it."""
+
+    async def use(pool: asyncpg.Pool) -> int:
+        async with pool.acquire() as conn:
+            await conn.execute("SET search_path = nowhere")
+            with pytest.raises(asyncpg.UndefinedTableError):
+                await conn.execute("BEGIN; SELECT FROM orders")
+        return await count_orders_asyncpg(pool, 1)
+
+    assert with_asyncpg(postgresql, 1, use) == 2
+
+
+def test_asyncpg_statements_are_limited(postgresql):
+    """asyncpg: a statement of the pool ends after 30 seconds."""
+
+    async def use(pool: asyncpg.Pool) -> float:
+        async with pool.acquire() as conn:
+            return conn._config.command_timeout
+
+    assert with_asyncpg(postgresql, 1, use) == 30
 
 
 # --8<-- [start:wrong]

@@ -1,5 +1,6 @@
 """verify_tls: an impostor gets nothing."""
 
+import asyncio
 import contextlib
 import socket
 import ssl
@@ -7,12 +8,15 @@ import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
+import asyncpg
 import psycopg
 import pytest
 import trustme
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from recipes.postgresql import verify_tls_asyncpg
 from recipes.postgresql.verify_tls import connect_verified, is_encrypted
 
 SSL_REQUEST, GSS_REQUEST = 80877103, 80877104
@@ -37,6 +41,11 @@ class Impostor:
         port = self._listener.getsockname()[1]
         there = f"host=db.example.com hostaddr=127.0.0.1 port={port} dbname=shop"
         return make_conninfo(there, user="cook", password=PASSWORD, **parts)
+
+    def url(self) -> str:
+        """Its address as asyncpg wants it, under the name of localhost."""
+        port = self._listener.getsockname()[1]
+        return f"postgresql://cook:{quote(PASSWORD)}@localhost:{port}/shop"
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -69,7 +78,6 @@ class Impostor:
         self.passwords.append(self._read(line, length - 4)[:-1].decode())
         line.sendall(b"R" + struct.pack("!ii", 8, 0))  # welcome
         line.sendall(b"Z" + struct.pack("!ic", 5, b"I"))
-        line.recv(1)  # until the client leaves
         return None
 
     def _read_startup(self, line: socket.socket) -> int:
@@ -195,6 +203,65 @@ def test_channel_binding(play):
     with pytest.raises(psycopg.OperationalError, match="channel binding"):
         psycopg.connect(conninfo)
     assert impostor.passwords == []
+
+
+# The same, with asyncpg.
+
+
+def connect_asyncpg(url: str, ca_file: Path) -> bool:
+    """Return whether the connection is encrypted."""
+
+    async def run() -> bool:
+        conn = await verify_tls_asyncpg.connect_verified(url, ca_file)
+        try:
+            return await verify_tls_asyncpg.is_encrypted(conn)
+        finally:
+            await conn.close()
+
+    return asyncio.run(run())
+
+
+def test_asyncpg_verified(postgresql_tls):
+    """asyncpg: the server whose certificate is right is connected to."""
+    assert connect_asyncpg(postgresql_tls, ca_of(postgresql_tls))
+
+
+def test_asyncpg_weak_url_is_overruled(postgresql_tls):
+    """asyncpg: sslmode=disable in the URL changes nothing."""
+    weak = postgresql_tls.replace("verify-full", "disable")
+    assert connect_asyncpg(weak, ca_of(postgresql_tls))
+
+
+def test_asyncpg_strange_signer(play, ca_file):
+    """asyncpg: an impostor signed by itself never sees the password."""
+    impostor = play(trustme.CA().issue_cert("localhost"))
+    with pytest.raises(ssl.SSLCertVerificationError):
+        connect_asyncpg(impostor.url(), ca_file)
+    assert impostor.passwords == []
+
+
+def test_asyncpg_certificate_of_someone_else(play, ca, ca_file):
+    """asyncpg: an impostor with the certificate of another host never sees it."""
+    impostor = play(ca.issue_cert("attacker.example"))
+    with pytest.raises(ssl.SSLCertVerificationError, match="mismatch"):
+        connect_asyncpg(impostor.url(), ca_file)
+    assert impostor.passwords == []
+
+
+def test_asyncpg_no_tls(play, ca_file):
+    """asyncpg: a server without TLS is refused before the password is sent."""
+    impostor = play(None)
+    with pytest.raises(ConnectionError, match="rejected SSL"):
+        connect_asyncpg(impostor.url(), ca_file)
+    assert impostor.passwords == []
+
+
+def test_often_copied_asyncpg(play):
+    """Often copied: asyncpg with ssl="require" hands it to attacker.example too."""
+    impostor = play(trustme.CA().issue_cert("attacker.example"))
+    with contextlib.suppress(Exception):  # what the impostor says next is no protocol
+        asyncio.run(asyncpg.connect(impostor.url(), ssl="require", timeout=1))
+    assert impostor.passwords == [PASSWORD]
 
 
 # --8<-- [start:wrong]
