@@ -374,7 +374,7 @@ def test_summary(write):
 
 
 def test_summary_of_nothing(write):
-    assert "None of the 3 recipes has run" in render(write(), "summary")
+    assert "None of the 3 recipes is verified" in render(write(), "summary")
 
 
 # Engines
