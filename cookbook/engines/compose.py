@@ -74,7 +74,7 @@ def _compose(
     names = re.findall(r"\$\{(COOKBOOK_\w+_PORT)", COMPOSE_FILE.read_text("utf-8"))
     return subprocess.run(
         [
-            *("docker", "compose", "--project-name", project),
+            *("docker", "compose", "--project-name", project, "--profile", "*"),
             *("--file", str(COMPOSE_FILE), *arguments),
         ],
         env=os.environ

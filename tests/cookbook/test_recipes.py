@@ -1,9 +1,12 @@
 """The rules that every recipe keeps."""
 
 import ast
+import os
 import re
+import subprocess
 import sys
-from importlib.metadata import packages_distributions, requires
+from importlib.metadata import packages_distributions, requires, version
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
@@ -80,8 +83,6 @@ def test_header_names_what_is_imported_and_no_more(recipe):
 @every_recipe
 def test_header_asks_for_what_is_installed(recipe):
     """With its extras: what the lock holds satisfies the header."""
-    from importlib.metadata import version
-
     assert str(recipe.metadata["requires-python"]) == ">=3.11"
     for requirement in recipe.dependencies:
         assert requirement.specifier, f"{requirement} has no lower bound"
@@ -102,6 +103,27 @@ def test_says_which_variable_is_missing_and_how_to_get_a_server(recipe, fork_ser
     assert run.stdout == ""
     said = run.stderr.strip()
     assert said in {engine(need).no_server for need in recipe.needs}
+
+
+FIRST_OF_ITS_KIND = {str(recipe.dependencies): recipe for recipe in RECIPES}.values()
+
+
+@pytest.mark.parametrize("recipe", FIRST_OF_ITS_KIND, ids=lambda recipe: recipe.id)
+def test_runs_alone_under_uv(recipe, tmp_path):
+    """From its header alone: one recipe for each set of dependencies."""
+    uv = Path(sys.executable).with_name("uv")
+    addresses = {one.env for one in ENGINES.values()}
+    done = subprocess.run(
+        [uv, "run", "--quiet", recipe.path],
+        cwd=tmp_path,
+        env={k: v for k, v in os.environ.items() if k not in addresses},
+        capture_output=True,
+        text=True,
+    )
+    if "error sending request" in done.stderr or "network" in done.stderr:
+        pytest.skip(f"no package registry can be reached: {done.stderr.strip()}")
+    assert done.returncode == 1
+    assert done.stderr.strip() in {engine(need).no_server for need in recipe.needs}
 
 
 @every_recipe
