@@ -3,10 +3,10 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cookbook.engines import process
 from cookbook.paths import ROOT
 
 # What a recipe sees of our environment, beside its engine's address.
@@ -51,31 +52,40 @@ class Runner:
 
     def run(self, path: Path, addresses: Mapping[str, str], timeout: float = 60) -> Run:
         """Run the file in an empty directory. After timeout seconds it is killed."""
-        with tempfile.TemporaryDirectory(prefix="cookbook-run-") as folder, self._lock:
-            out, err = Path(folder, "stdout"), Path(folder, "stderr")
-            out.touch()
-            err.touch()
-            cwd = Path(folder, "work")
-            cwd.mkdir()
-            started = time.monotonic()
-            request = {
-                "path": str(path),
-                "cwd": str(cwd),
-                "env": environment(addresses),
-                "stdout": str(out),
-                "stderr": str(err),
-            }
-            pid = self._ask(request)["pid"]
-            timer = threading.Timer(timeout, _kill, [pid])
-            timer.start()
-            code = self._answer()["status"]
-            timer.cancel()
-            _kill(pid)  # what the recipe left behind
-            seconds = time.monotonic() - started
-            stderr = err.read_text("utf-8", "replace")
-            if code == -signal.SIGKILL and seconds >= timeout:
-                stderr += f"\nkilled after {timeout:g} s\n"
-            return Run(code, out.read_text("utf-8", "replace"), stderr, seconds)
+        folder = process.new_folder("run")
+        try:
+            with self._lock:
+                return self._run(path, addresses, timeout, folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _run(
+        self, path: Path, addresses: Mapping[str, str], timeout: float, folder: Path
+    ) -> Run:
+        out, err = folder / "stdout", folder / "stderr"
+        out.touch()
+        err.touch()
+        cwd = folder / "work"
+        cwd.mkdir()
+        started = time.monotonic()
+        request = {
+            "path": str(path),
+            "cwd": str(cwd),
+            "env": environment(addresses),
+            "stdout": str(out),
+            "stderr": str(err),
+        }
+        pid = self._ask(request)["pid"]
+        timer = threading.Timer(timeout, _kill, [pid])
+        timer.start()
+        code = self._answer()["status"]
+        timer.cancel()
+        _kill(pid)  # what the recipe left behind
+        seconds = time.monotonic() - started
+        stderr = err.read_text("utf-8", "replace")
+        if code == -signal.SIGKILL and seconds >= timeout:
+            stderr += f"\nkilled after {timeout:g} s\n"
+        return Run(code, out.read_text("utf-8", "replace"), stderr, seconds)
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         if not self._server:

@@ -55,10 +55,10 @@ def is_alive(process: dict[str, float]) -> bool:
     return False
 
 
-def new_folder(engine: str) -> Path:
-    """A directory for one server; its state file names this process as owner."""
-    folder = Path(tempfile.mkdtemp(prefix=f"{engine}-", dir=base_folder()))
-    folder.chmod(0o755)
+def new_folder(prefix: str) -> Path:
+    """A directory for one server, place or run; its state file names its owner: us."""
+    folder = Path(tempfile.mkdtemp(prefix=f"{prefix}-", dir=base_folder()))
+    folder.chmod(0o755)  # the server may run as another user
     write_state(folder, {"owner": owner()})
     return folder
 

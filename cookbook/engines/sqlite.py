@@ -1,9 +1,10 @@
 """SQLite: in this process. A place is a file."""
 
+import shutil
 import sqlite3
-import tempfile
 from pathlib import Path
 
+from cookbook.engines import process
 from cookbook.engines.base import Engine, Program, Server, Starter
 
 
@@ -29,11 +30,7 @@ return answer""",
         return self.title, sqlite3.sqlite_version
 
     def create_place(self, server: Server, name: str) -> str:
-        folder = Path(tempfile.mkdtemp(prefix="cookbook-sqlite-"))
-        return str(folder / f"{name}.db")
+        return str(process.new_folder(self.name) / f"{name}.db")
 
     def drop_place(self, server: Server, url: str) -> None:
-        folder = Path(url).parent
-        for path in folder.iterdir():
-            path.unlink()
-        folder.rmdir()
+        shutil.rmtree(Path(url).parent)

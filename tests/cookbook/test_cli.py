@@ -119,6 +119,7 @@ def test_a_new_recipe_passes_as_it_is(checkout, name, more):
     files = [f"recipes/{name}.py", "tests/recipes"]
     assert checkout.run("ruff", "check", *files).returncode == 0
     assert checkout.run("ruff", "format", "--check", *files).returncode == 0
-    assert checkout.run("mypy", f"--cache-dir={ROOT}/.mypy_cache", files[0]).returncode == 0
+    types = checkout.run("mypy", f"--cache-dir={ROOT}/.mypy_cache", files[0])
+    assert types.returncode == 0, types.stdout
     page = checkout.root / f"docs/{name.replace('_', '-')}.md"
     assert f"<!-- verified strip {name} -->" in page.read_text()
