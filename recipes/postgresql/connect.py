@@ -84,7 +84,8 @@ def main() -> None:
     with connect(url) as conn:
         expected = conn.execute(who).fetchone()
         for name in ("statement", "lock", "idle_in_transaction_session"):
-            (limit,) = conn.execute(f"SHOW {name}_timeout").fetchone() or ()
+            query = "SELECT current_setting(%s)"
+            (limit,) = conn.execute(query, (f"{name}_timeout",)).fetchone() or ()
             print(f"{name}_timeout is {limit}")
     with connect(**parts) as conn:
         print("by keywords:", conn.execute(who).fetchone() == expected)

@@ -1,16 +1,20 @@
 """connect: every way to say where, and every limit."""
 
+import asyncio
 import os
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
+import asyncpg
 import psycopg
 import pytest
 from psycopg import errors, sql
 from psycopg.conninfo import conninfo_to_dict
 
+from recipes.postgresql import connect_asyncpg
 from recipes.postgresql.connect import connect, make_url, write_service_file
 
 PASSWORD = "p@ss/w:rd#1 %41'\\"  # what breaks a URL, and what breaks a keyword string
@@ -120,6 +124,78 @@ def test_keepalive(postgresql):
     ):
         assert line.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         assert line.getsockopt(socket.IPPROTO_TCP, idle) == 30
+
+
+# The same, with asyncpg.
+
+
+def with_asyncpg(
+    use: Callable[[asyncpg.Connection], Coroutine], *args, **limits
+) -> Any:
+    """Return what `use` returns when it is given a connection."""
+
+    async def run() -> Any:
+        conn = await connect_asyncpg.connect(*args, **limits)
+        try:
+            return await use(conn)
+        finally:
+            await conn.close()
+
+    return asyncio.run(run())
+
+
+async def user_of_asyncpg(conn: asyncpg.Connection) -> str:
+    return await conn.fetchval("SELECT current_user")
+
+
+def test_asyncpg_url(parts):
+    """asyncpg: the same password arrives in a URL."""
+    names = ("host", "port", "dbname", "user", "password")
+    url = make_url(*(parts[name] for name in names))
+    assert with_asyncpg(user_of_asyncpg, url) == parts["user"]
+
+
+def test_asyncpg_password_apart(parts):
+    """asyncpg: the same password arrives as a keyword beside a URL without one."""
+    url = "postgresql://{user}@{host}:{port}/{dbname}".format_map(parts)
+    assert with_asyncpg(user_of_asyncpg, url, password=PASSWORD) == parts["user"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "query", "error"),
+    [
+        ("statement", "SELECT pg_sleep(60)", asyncpg.QueryCanceledError),
+        ("lock", "SELECT pg_advisory_lock(1)", asyncpg.LockNotAvailableError),
+    ],
+)
+def test_asyncpg_limits(postgresql, limit, query, error):
+    """asyncpg: a statement, or a wait for a lock, over its limit is ended."""
+
+    async def use(conn: asyncpg.Connection) -> None:
+        with pytest.raises(error):
+            await conn.execute(query)
+
+    with connect(postgresql) as holder:
+        holder.execute("SELECT pg_advisory_xact_lock(1)")
+        with_asyncpg(use, postgresql, **{limit: "20ms"})
+
+
+def test_asyncpg_idle_in_transaction(postgresql):
+    """asyncpg: a transaction that is left open is ended by the server."""
+
+    async def use(conn: asyncpg.Connection) -> None:
+        ended = asyncio.Event()
+        conn.add_termination_listener(lambda _: ended.set())
+        await conn.execute("BEGIN")
+        await asyncio.wait_for(ended.wait(), 5)
+
+    with_asyncpg(use, postgresql, idle_in_transaction="20ms")
+
+
+def test_often_copied_asyncpg_dsn(parts):
+    """Often copied: psycopg's "host=... dbname=..." is no address for asyncpg."""
+    with pytest.raises(asyncpg.ClientConfigurationError, match="invalid DSN"):
+        asyncio.run(asyncpg.connect("host={host} dbname={dbname}".format_map(parts)))
 
 
 # --8<-- [start:wrong]
