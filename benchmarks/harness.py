@@ -1,0 +1,144 @@
+"""What the machinery costs, beside a loop over `python FILE`.
+
+Timed are whole processes, from start to end, in a copy of the checkout. The group
+`recipes` runs with the engines up: Python, pytest, its workers, the drivers, the empty
+places, the comparison and the ledger are in, the start of the engines is not. It is the
+group `engines`. In `verify` the command starts and stops its engines itself.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+
+from benchmarks.common import Progress, Way, chart, interleaved
+from cookbook import catalog
+from cookbook.catalog import Recipe
+from cookbook.engines import engine, serving
+from cookbook.engines.base import new_name
+from cookbook.pages.chart import Chart
+from cookbook.paths import ROOT
+from cookbook.runner import environment
+from cookbook.servers import Servers
+
+WORKERS = 2
+
+
+def run(quick: bool, progress: Progress) -> Chart:
+    """Measure with every recipe whose engine is here, or with one."""
+    pattern, runs = ("sqlite/connect", 1) if quick else ("*", 5)
+    asked = catalog.find(pattern)
+    names = {one.name for r in asked for need in r.needs for one in serving(need)}
+    servers = Servers()
+    with copy_of_checkout() as checkout:
+        try:
+            start = Way("all engines", "recipe", lambda: start_all(servers, names))
+            groups = {"engines": interleaved([start], runs, progress)}
+            recipes = [r for r in asked if set(r.needs) <= set(servers.running)]
+            ways = [
+                Way(
+                    f"pytest, {WORKERS} workers, outputs compared",
+                    "recipe",
+                    together(checkout, pattern, servers),
+                ),
+                Way(
+                    "python FILE, one after the other",
+                    "tool",
+                    lambda: sum(alone(recipe, servers) for recipe in recipes),
+                ),
+            ]
+            groups["recipes"] = interleaved(ways, runs, progress)
+        finally:
+            servers.stop()
+        groups["verify"] = interleaved(verify(checkout, pattern), runs, progress)
+    title = f"Seconds for {len(recipes)} recipes; engines: {', '.join(sorted(names))}."
+    return chart(title, "s", "lower", runs, {}, groups)
+
+
+@contextmanager
+def copy_of_checkout() -> Iterator[Path]:
+    """A copy, so that no run meets another, nor writes over the ledger."""
+    with tempfile.TemporaryDirectory(prefix="cookbook-bench-") as folder:
+        copy = Path(folder, "checkout")
+        left_out = shutil.ignore_patterns(".*", "build", "site")
+        shutil.copytree(ROOT, copy, ignore=left_out)
+        yield copy
+
+
+def of_the_copy(checkout: Path) -> dict[str, str]:
+    """The environment in which Python imports the copy, and not the original."""
+    return {**os.environ, "PYTHONPATH": str(checkout)}
+
+
+def start_all(servers: Servers, names: Iterable[str]) -> float:
+    """Start the engines anew, all at once, and leave them up."""
+    servers.stop()
+    started = perf_counter()
+    servers.start(names)
+    return perf_counter() - started
+
+
+def together(checkout: Path, pattern: str, servers: Servers) -> Callable[[], float]:
+    """The output test of the recipes, told where the engines are."""
+    command = [*("-m", "pytest", "-q", f"-n{WORKERS}", "tests/recipes/test_output.py")]
+    command += [f"--recipe={pattern}", "--ledger=build/output.json"]
+    up = {engine(s.engine).env: s.url for s in servers.running.values() if s.url}
+    return lambda: seconds(command, checkout, of_the_copy(checkout) | up)[0]
+
+
+def alone(recipe: Recipe, servers: Servers) -> float:
+    """The file by itself, in an empty directory and in empty places."""
+    places = [servers.running[need] for need in recipe.needs]
+    urls = [engine(s.engine).create_place(s, new_name()) for s in places]
+    up = {engine(s.engine).env: url for s, url in zip(places, urls, strict=True)}
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            return seconds([str(recipe.path)], Path(folder), environment(up))[0]
+    finally:
+        for server, url in zip(places, urls, strict=True):
+            engine(server.engine).drop_place(server, url)
+
+
+def verify(checkout: Path, pattern: str) -> list[Way]:
+    """The whole command, and with nothing changed."""
+    command = ["-m", "cookbook.cli", "verify", pattern]
+    env = of_the_copy(checkout)
+
+    def unchanged() -> float:
+        took, said = seconds([*command, "--changed"], checkout, env)
+        if "passed" in said:
+            raise RuntimeError(f"something had changed:\n{said}")
+        return took
+
+    return [
+        Way("cookbook verify", "recipe", lambda: seconds(command, checkout, env)[0]),
+        Way("cookbook verify --changed, nothing changed", "recipe", unchanged),
+    ]
+
+
+def seconds(
+    arguments: list[str], folder: Path, env: dict[str, str]
+) -> tuple[float, str]:
+    """Run Python in folder; return the seconds and what it printed.
+
+    Raises RuntimeError if it fails.
+    """
+    started = perf_counter()
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    took = perf_counter() - started
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(arguments)} failed:\n{done.stdout}")
+    return took, done.stdout
