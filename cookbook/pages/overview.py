@@ -31,7 +31,9 @@ def summary(data: Data) -> str:
     found = [standing for recipe in recipes for standing in data.standings(recipe)]
     records = [s.record for s in found if s.state == "verified" and s.record]
     if not records:
-        none = f"None of the {number(len(recipes), 'recipe')} is verified in this build."
+        none = (
+            f"None of the {number(len(recipes), 'recipe')} is verified in this build."
+        )
         return f"{none}\n{{ .vf-summary }}\n"
     verified = _count(data, recipes)["verified"]
     of = "" if verified == len(recipes) else f" of {len(recipes)}"

@@ -54,9 +54,19 @@ def _facts(group: list[Standing], state: State) -> list[tuple[str, str]]:
         outcomes = {test.id: test.outcome for record in ran for test in record.tests}
         passed = sum(outcome == "passed" for outcome in outcomes.values())
         of = f" of {len(outcomes)}" if passed < len(outcomes) else ""
-        seconds = sum(record.seconds for record in ran)
+        seconds = sum(_seconds(group).values())
         facts.append(("Tests", f"{passed}{of} passed in {seconds:.1f} s"))
     return facts
+
+
+def _seconds(group: list[Standing]) -> dict[Path | None, float]:
+    """By test file: the recipes that share one were tested together, not in turn."""
+    seconds: dict[Path | None, float] = {}
+    for standing in group:
+        if standing.record:
+            tests = standing.recipe.test
+            seconds[tests] = max(seconds.get(tests, 0), standing.record.seconds)
+    return seconds
 
 
 def _reasons(group: list[Standing]) -> str:

@@ -236,6 +236,12 @@ def test_a_half_written_ledger_proves_nothing(checkout, text):
     assert "Not run in this build" in html
 
 
+def test_tests_that_recipes_share_are_counted_once(write):
+    data = write(record("postgresql/load"), record("postgresql/load_fast"))
+    html = render(data, "strip postgresql/load postgresql/load_fast")
+    assert "6 passed in 1.2 s" in html
+
+
 # The whole file
 
 
