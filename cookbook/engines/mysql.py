@@ -53,7 +53,7 @@ with conn, conn.cursor() as cursor:
 assert row
 return int(row[0])""",
         driver="import pymysql",
-        dependency="pymysql[rsa]>=1.1",
+        dependency="pymysql[rsa]>=1.2",
         standard=("from urllib.parse import unquote, urlsplit",),
     )
 

@@ -67,7 +67,7 @@ def run_transaction(
                 raise
         else:
             return result
-        time.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311
+        time.sleep(random.uniform(0, 0.02 * 2**attempt))
 
 
 # --8<-- [end:retry]

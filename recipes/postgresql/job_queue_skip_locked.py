@@ -78,7 +78,7 @@ def work_one(
             if conn.execute(lock, mine).rowcount:
                 handle(conn, payload)
                 conn.execute("DELETE FROM job WHERE id = %s", (job,))
-    except Exception as error:  # noqa: BLE001 - a job may fail in any way
+    except Exception as error:  # a job may fail in any way
         keep = "UPDATE job SET error = %s WHERE id = %s AND attempts = %s"
         with conn.transaction():
             conn.execute(keep, (f"{type(error).__name__}: {error}", *mine))

@@ -50,7 +50,7 @@ def run_transaction(
             if attempt == attempts:
                 raise
         # Random, or those that collided would collide again.
-        time.sleep(random.uniform(0, pause * 2 ** (attempt - 1)))  # noqa: S311
+        time.sleep(random.uniform(0, pause * 2 ** (attempt - 1)))
     raise ValueError("attempts must be 1 or more")
 
 

@@ -68,7 +68,7 @@ class Cache:
             result = load()
             ttl = self.ttl_missing if result is None else self.ttl
             # Keys that were loaded together must not end together.
-            kept = [json.dumps(result), int(ttl * random.uniform(900, 1100))]  # noqa: S311
+            kept = [json.dumps(result), int(ttl * random.uniform(900, 1100))]
             return result
         finally:  # where the load failed, too: let the next caller try at once
             with suppress(RedisError):

@@ -63,7 +63,7 @@ def check(path: str | Path) -> dict[str, int]:
         ).fetchall()
         quoted = {name: name.replace('"', '""') for (name,) in tables}
         return {
-            name: conn.execute(f'SELECT count(*) FROM "{ident}"').fetchone()[0]  # noqa: S608
+            name: conn.execute(f'SELECT count(*) FROM "{ident}"').fetchone()[0]
             for name, ident in quoted.items()
         }
 

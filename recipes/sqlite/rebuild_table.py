@@ -36,7 +36,7 @@ def rebuild(
             (table,),
         ).fetchall()
         conn.execute(f"CREATE TABLE {new} ({definition})")
-        rows = conn.execute(f"INSERT INTO {new} ({names}) SELECT {values} FROM {old}")  # noqa: S608
+        rows = conn.execute(f"INSERT INTO {new} ({names}) SELECT {values} FROM {old}")
         conn.execute(f"DROP TABLE {old}")
         conn.execute(f"ALTER TABLE {new} RENAME TO {old}")
         for (sql,) in lost:
