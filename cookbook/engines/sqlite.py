@@ -30,7 +30,9 @@ return answer""",
         return self.title, sqlite3.sqlite_version
 
     def create_place(self, server: Server, name: str) -> str:
-        return str(process.new_folder(self.name) / f"{name}.db")
+        folder = process.new_folder(self.name) / "data"  # holds the file alone
+        folder.mkdir(mode=0o700)
+        return str(folder / f"{name}.db")
 
     def drop_place(self, server: Server, url: str) -> None:
-        shutil.rmtree(Path(url).parent)
+        shutil.rmtree(Path(url).parent.parent)
