@@ -7,6 +7,7 @@ record counts as long as its fingerprint is that of the files in the checkout.
 import functools
 import hashlib
 import os
+import sys
 from collections.abc import Iterable
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -16,6 +17,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cookbook.catalog import Recipe
+from cookbook.engines import serving
 from cookbook.engines.base import Provider
 from cookbook.paths import LEDGER, ROOT, TESTS
 
@@ -24,21 +26,22 @@ Outcome = Literal["passed", "failed", "skipped"]
 
 UNAVAILABLE = "unavailable"  # the identity of an engine that is not there
 
-# A change in one of these could change what a record says.
+# A change in one of these could change what any record says.
 _MACHINERY = [
-    *(ROOT / "cookbook").glob("engines/*.py"),
-    *(
-        ROOT / "cookbook" / name
-        for name in (
-            "catalog.py",
-            "evidence.py",
-            "forkserver.py",
-            "ledger.py",
-            "pytest_plugin.py",
-            "runner.py",
-            "servers.py",
-        )
-    ),
+    ROOT / "cookbook" / name
+    for name in (
+        "catalog.py",
+        "engines/__init__.py",
+        "engines/base.py",
+        "engines/compose.py",
+        "engines/process.py",
+        "evidence.py",
+        "forkserver.py",
+        "ledger.py",
+        "pytest_plugin.py",
+        "runner.py",
+        "servers.py",
+    )
 ]
 
 
@@ -153,10 +156,12 @@ def drivers(recipe: Recipe) -> dict[str, str]:
 
 
 def inputs(recipe: Recipe) -> list[Path]:
-    """The files that a record of the recipe speaks of, and what its tests share."""
+    """The files that a record of the recipe speaks of: its own, what its tests share,
+    and its engines."""
     files = [recipe.path, recipe.output, recipe.test, TESTS / "test_output.py"]
     files += [TESTS / "conftest.py", TESTS / recipe.chapter / "conftest.py"]
     files += sorted(TESTS.glob("support/*.py"))
+    files += _engine_files(recipe.needs)
     return [path for path in files if path and path.is_file()]
 
 
@@ -183,8 +188,17 @@ def is_valid(record: Record) -> bool:
 
 
 @functools.cache
+def _engine_files(needs: tuple[str, ...]) -> list[Path]:
+    """The modules that define the engines, and those they build on."""
+    engines = [type(one) for need in needs for one in serving(need)]
+    names = {base.__module__ for one in engines for base in one.__mro__}
+    ours = sorted(name for name in names if name.startswith("cookbook."))
+    return [Path(str(sys.modules[name].__file__)) for name in ours]
+
+
+@functools.cache
 def _machinery() -> str:
     digest = hashlib.sha256()
-    for path in sorted(_MACHINERY):
-        digest.update(path.read_bytes() if path.is_file() else b"")
+    for path in _MACHINERY:
+        digest.update(path.read_bytes())
     return digest.hexdigest()
