@@ -17,6 +17,8 @@ from recipes.mysql import (
     bulk_insert_connector,
     load_data_local_infile,
     load_data_local_infile_connector,
+    load_rows,
+    load_rows_connector,
 )
 
 COLUMNS = ("id", "name", "value", "at")
@@ -75,13 +77,12 @@ def loads(url: str, path: Path) -> list[Load]:
             load_data_local_infile_connector.load_csv(conn, "reading", path)
 
     def from_rows(rows: Rows) -> None:
-        with load_data_local_infile.connect(url) as conn:
-            load_data_local_infile.load_rows(conn, "reading", COLUMNS, rows)
+        with load_rows.connect(url) as conn:
+            load_rows.load_rows(conn, "reading", COLUMNS, rows)
 
     def from_rows_connector(rows: Rows) -> None:
-        recipe = load_data_local_infile_connector
-        with recipe.connect(url, folder) as conn:
-            recipe.load_rows(conn, "reading", COLUMNS, rows, folder)
+        with load_rows_connector.connect(url) as conn:
+            load_rows_connector.load_rows(conn, "reading", COLUMNS, rows)
 
     def commit_each(rows: Rows) -> None:
         with bulk_insert.connect(url) as conn, conn.cursor() as cursor:

@@ -2,7 +2,7 @@
 # requires-python = ">=3.11"
 # dependencies = ["pymysql[rsa]>=1.2"]
 # ///
-"""Load a file, or rows from Python, with LOAD DATA LOCAL.
+"""Load a CSV file with LOAD DATA LOCAL.
 
 The fastest way into MySQL and MariaDB from another machine. What the server would skip
 or cut with a mere warning is an error here, and then nothing is stored.
@@ -11,13 +11,7 @@ or cut with a mere warning is an error here, and then nothing is stored.
 import csv
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from datetime import date, datetime
-from decimal import Decimal
 from pathlib import Path
-from tempfile import NamedTemporaryFile
-from types import NoneType
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pymysql
@@ -91,53 +85,12 @@ def load_csv(conn: "Connection[Cursor]", table: str, path: Path) -> int:
     return load(conn, sql, str(path))
 
 
-# --8<-- [end:load]
-
-
-# --8<-- [start:rows]
-def load_rows(
-    conn: "Connection[Cursor]",
-    table: str,
-    columns: Sequence[str],
-    rows: Iterable[Sequence[object]],
-) -> int:
-    """Load rows through a temporary file; return their count.
-
-    Raises TypeError for a value that is not text, a number, a date or None; else as
-    load does.
-    """
-    with NamedTemporaryFile("w", encoding="utf-8", newline="\n", suffix=".tsv") as file:
-        file.writelines(map(line, rows))
-        file.flush()
-        sql = f"""
-            LOAD DATA LOCAL INFILE %s INTO TABLE {quote(table)} CHARACTER SET utf8mb4
-            ({", ".join(map(quote, columns))})"""
-        return load(conn, sql, file.name)
-
-
-ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n"})
-FIELDS: dict[type, Callable[[Any], str]] = {
-    str: lambda text: text.translate(ESCAPES),
-    NoneType: lambda _: r"\N",
-    bool: lambda flag: str(int(flag)),
-    **dict.fromkeys((int, float, Decimal, date, datetime), str),
-}
-
-
-def line(row: Sequence[object]) -> str:
-    """Return the row as LOAD DATA reads it when no FIELDS clause says otherwise."""
-    try:
-        return "\t".join([FIELDS[type(value)](value) for value in row]) + "\n"
-    except KeyError as error:
-        raise TypeError(f"cannot load a {error.args[0].__name__}") from None
-
-
 def quote(name: str) -> str:
     """Return the name of a table or column, quoted for SQL that has parameters."""
     return f"`{name.replace('`', '``').replace('%', '%%')}`"
 
 
-# --8<-- [end:rows]
+# --8<-- [end:load]
 
 NO_SERVER = (
     "Set MYSQL_URL, for example mysql://cook:cook@127.0.0.1:13306/cookbook"
@@ -153,14 +106,12 @@ def main() -> None:
         )
         path = Path("city.csv")
         path.write_text('id,name\n1,"Bath, Somerset"\n2,Łódź\n', encoding="utf-8")
-        print("from a file:", load_csv(conn, "city", path))
+        print("loaded:", load_csv(conn, "city", path))
         path.write_text("id,name\n3,Oslo\nfour,Rome\n", encoding="utf-8")
         try:
             load_csv(conn, "city", path)
         except ValueError as error:
             print("refused:", "Incorrect integer value: 'four'" in str(error))
-        rows = ((number, f"City {number}") for number in range(10, 1010))
-        print("from Python:", load_rows(conn, "city", ["id", "name"], rows))
         cursor.execute("SELECT COUNT(*) FROM city")
         print("in the table:", *cursor.fetchall()[0])
         path.unlink()

@@ -1,9 +1,4 @@
 import csv
-import socket
-import struct
-import threading
-from datetime import date, datetime
-from decimal import Decimal
 from functools import partial
 
 import mysql.connector as connector
@@ -13,6 +8,7 @@ import pytest
 from recipes.mysql import load_data_local_infile as with_pymysql
 from recipes.mysql import load_data_local_infile_connector as with_connector
 from recipes.mysql.load_data_local_infile import connect
+from tests.recipes.support.rogue_mysql import RogueServer
 
 BOTH = pytest.mark.parametrize("driver", [with_pymysql, with_connector])
 ERRORS = (pymysql.Error, connector.Error)
@@ -39,11 +35,9 @@ def url(mysql):
 class Loader:
     """The functions of one driver on one connection."""
 
-    def __init__(self, driver, conn, directory):
+    def __init__(self, driver, conn):
         self.conn = conn
         self.csv = partial(driver.load_csv, conn, "item")
-        more = {"directory": directory} if driver is with_connector else {}
-        self.rows = partial(driver.load_rows, conn, "item", **more)
 
 
 @pytest.fixture
@@ -51,7 +45,7 @@ def loader(request, url, tmp_path):
     driver = request.param
     more = [tmp_path] if driver is with_connector else []
     with driver.connect(url, *more) as conn:
-        yield Loader(driver, conn, tmp_path)
+        yield Loader(driver, conn)
 
 
 EACH = pytest.mark.parametrize("loader", [with_pymysql, with_connector], indirect=True)
@@ -126,75 +120,18 @@ def test_not_utf8(url, loader, tmp_path):
 
 
 @EACH
-def test_rows(url, loader):
-    """Every character, number and date that rows hold comes back unchanged."""
-    names = [
-        "\t\n\\",
-        "\\N",
-        "\r",
-        "\0\x1a",
-        "'\"`,",
-        "%s",
-        "\N{SLIGHTLY SMILING FACE}é",
-        "",
-    ]
-    at = datetime(2026, 3, 29, 2, 30, 0, 123456)
-    rows = [(i, name, Decimal("0.10") * i, at) for i, name in enumerate(names)]
-    rows.append((100, "none", None, None))
-    assert loader.rows(["id", "name", "price", "at"], iter(rows)) == len(rows)
-    assert query(url, "SELECT * FROM item ORDER BY id") == rows
-
-
-@EACH
-def test_no_rows(url, loader):
-    """No rows at all is a load of 0 rows."""
-    assert loader.rows(["id", "name"], []) == 0
-
-
-@EACH
-def test_rows_more_types(url, loader):
-    """True is 1, a date is its midnight, and 0.25 is 0.25."""
-    loader.rows(["id", "name", "price", "at"], [(True, "x", 0.25, date(2026, 1, 2))])
-    expected = (1, "x", Decimal("0.25"), datetime(2026, 1, 2))
-    assert query(url, "SELECT * FROM item") == [expected]
-
-
-@EACH
-@pytest.mark.parametrize("value", [b"bytes", {"a": 1}, object()])
-def test_unknown_type(url, loader, value):
-    """Bytes and objects are refused, rather than stored as Python prints them."""
-    with pytest.raises(TypeError, match="cannot load a"):
-        loader.rows(["id", "name"], [(1, "x"), (2, value)])
-    assert query(url, "SELECT id FROM item") == []
-
-
-@EACH
-def test_error_while_the_rows_are_made(url, loader):
-    """An error in the iterator reaches the caller; no row is stored."""
-
-    def rows():
-        yield 1, "x"
-        raise KeyError("ours")
-
-    with pytest.raises(KeyError, match="ours"):
-        loader.rows(["id", "name"], rows())
-    loader.conn.commit()
-    assert query(url, "SELECT id FROM item") == []
-
-
-@EACH
-def test_odd_names(mysql, loader):
+def test_odd_names(mysql, loader, tmp_path):
     """A column may be called anything."""
     query(mysql, "ALTER TABLE item ADD `a ``b``, 1 %` INT")
-    loader.rows(["id", "name", "a `b`, 1 %"], [(1, "x", 7)])
+    loader.csv(write(tmp_path / "item.csv", 'id,name,"a `b`, 1 %"\n1,x,7\n'))
     assert query(mysql, "SELECT `a ``b``, 1 %` FROM item") == [(7,)]
 
 
 @EACH
-def test_missing_table(url, loader, tmp_path):
+def test_missing_column(url, loader, tmp_path):
     """An error of the server, such as a missing column, reaches the caller."""
     with pytest.raises(ERRORS, match="nowhere"):
-        loader.rows(["nowhere"], [(1,)])
+        loader.csv(write(tmp_path / "item.csv", "nowhere\n1\n"))
 
 
 def test_connector_sends_from_one_directory_only(url, tmp_path):
@@ -242,58 +179,6 @@ def test_often_copied_keeps_the_carriage_return(url, tmp_path):
     with connect(url) as conn:
         load_as_often_copied(conn, write(tmp_path / "item.csv", "a,b,c\r\n1,x,2\r\n"))
     assert query(url, "SELECT price FROM item") == [("2\r",)]
-
-
-class RogueServer:
-    """A server that answers every SELECT and LOAD with a request for a file."""
-
-    def __init__(self, wanted):
-        self.wanted, self.stolen = str(wanted).encode(), b""
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        port = self.listener.getsockname()[1]
-        self.url = f"mysql://cook:cook@127.0.0.1:{port}/cookbook"
-        self.thread = threading.Thread(target=self.serve)
-        self.thread.start()
-
-    def serve(self):
-        sock, _ = self.listener.accept()
-        sock.settimeout(10)
-        with sock, sock.makefile("rb") as self.stream:
-            self.sock = sock
-            capabilities = 0x000BA28F
-            salt = b"12345678"
-            hello = b"\x0a8.4.0\0" + struct.pack("<I", 1) + salt + b"\0"
-            hello += struct.pack("<HBHHB", capabilities & 0xFFFF, 45, 2, 0xB, 21)
-            hello += b"\0" * 10 + b"123456789012\0mysql_native_password\0"
-            self.send(0, hello)
-            self.receive()  # the login
-            ok = b"\0\0\0\x02\0\0\0"
-            self.send(2, ok)
-            while command := self.receive():
-                if b"SELECT" in command or b"LOAD" in command:
-                    self.send(1, b"\xfb" + self.wanted)
-                    while block := self.receive():
-                        self.stolen += block
-                    self.send(self.number + 1, ok)
-                else:
-                    self.send(1, ok)
-
-    def send(self, number, payload):
-        self.sock.sendall(
-            struct.pack("<I", len(payload))[:3] + bytes([number]) + payload
-        )
-
-    def receive(self):
-        try:
-            header = self.stream.read(4)
-            self.number = header[3] if header else 0
-            return self.stream.read(int.from_bytes(header[:3], "little"))
-        except OSError:
-            return b""
-
-    def close(self):
-        self.listener.close()
-        self.thread.join(10)
 
 
 @pytest.fixture
