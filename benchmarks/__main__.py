@@ -12,7 +12,7 @@ from cookbook.catalog import did_you_mean
 from cookbook.pages.chart import Chart
 from cookbook.paths import BUILD
 
-NAMES = ("harness", "bulk_load", "stream")
+NAMES = ("harness", "verify", "bulk_load", "stream")
 RESULTS = Path(__file__).parent / "results"
 
 out = Console()

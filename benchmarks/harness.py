@@ -3,7 +3,7 @@
 Timed are whole processes, from start to end, in a copy of the checkout. The group
 `recipes` runs with the engines up: Python, pytest, its workers, the drivers, the empty
 places, the comparison and the ledger are in, the start of the engines is not. It is the
-group `engines`. In `verify` the command starts and stops its engines itself.
+group `engines`.
 """
 
 import os
@@ -55,7 +55,6 @@ def run(quick: bool, progress: Progress) -> Chart:
             groups["recipes"] = interleaved(ways, runs, progress)
         finally:
             servers.stop()
-        groups["verify"] = interleaved(verify(checkout, pattern), runs, progress)
     title = f"Seconds for {len(recipes)} recipes; engines: {', '.join(sorted(names))}."
     return chart(title, "s", "lower", runs, {}, groups)
 
@@ -102,23 +101,6 @@ def alone(recipe: Recipe, servers: Servers) -> float:
     finally:
         for server, url in zip(places, urls, strict=True):
             engine(server.engine).drop_place(server, url)
-
-
-def verify(checkout: Path, pattern: str) -> list[Way]:
-    """The whole command, and with nothing changed."""
-    command = ["-m", "cookbook.cli", "verify", pattern]
-    env = of_the_copy(checkout)
-
-    def unchanged() -> float:
-        took, said = seconds([*command, "--changed"], checkout, env)
-        if "passed" in said:
-            raise RuntimeError(f"something had changed:\n{said}")
-        return took
-
-    return [
-        Way("cookbook verify", "recipe", lambda: seconds(command, checkout, env)[0]),
-        Way("cookbook verify --changed, nothing changed", "recipe", unchanged),
-    ]
 
 
 def seconds(
