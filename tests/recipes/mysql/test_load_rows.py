@@ -86,6 +86,23 @@ def test_every_text(url, loader):
 
 
 @EACH
+def test_one_special_character(url, loader):
+    """A tab, a line end or a backslash stays, though no other text has one."""
+    for number, name in enumerate("\t\n\\\r"):
+        loader.rows(["id", "name"], [(number, f"a{name}b")])
+    found = query(url, "SELECT name FROM item ORDER BY id")
+    assert found == [("a\tb",), ("a\nb",), ("a\\b",), ("a\rb",)]
+
+
+@pytest.mark.parametrize("driver", [with_pymysql, with_connector])
+def test_rows_are_taken_a_thousand_at_a_time(driver):
+    """However many rows there are, 1000 of them are in memory at a time."""
+    rows = ((number,) for number in range(5000))
+    next(driver.lines(rows))
+    assert next(rows) == (1000,)
+
+
+@EACH
 def test_one_column(url, loader):
     """One column of texts: an empty text and NULL stay apart."""
     query(url, "CREATE TABLE t (id INT PRIMARY KEY AUTO_INCREMENT, a TEXT)")
