@@ -89,11 +89,10 @@ def start(engine: Engine, program: Program, folder: Path) -> str:
     Raises UnavailableError with the last lines of the server's log.
     """
     password = secrets.token_urlsafe(16)
-    data = folder / "data"
-    data.mkdir(mode=0o700)
     drop = _other_user()
-    if drop:
-        os.chown(data, pwd.getpwnam(str(drop["user"])).pw_uid, -1)
+    for name in ("data", "tmp"):
+        (folder / name).mkdir(mode=0o700)
+        _give_to_server_user(folder / name)
     program = _readable(program, folder) if drop else program
     log = folder / "log"
     try:
@@ -108,7 +107,7 @@ def start(engine: Engine, program: Program, folder: Path) -> str:
             process = subprocess.Popen(  # type: ignore[call-overload]
                 engine.command(program, folder, port),
                 cwd=folder,
-                env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"},
+                env=_environment(folder),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
@@ -136,7 +135,7 @@ def run_as_server_user(command: list[str], folder: Path) -> None:
     subprocess.run(  # type: ignore[call-overload]
         command,
         cwd=folder,
-        env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"},
+        env=_environment(folder),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=True,
@@ -149,8 +148,7 @@ def secret_file(path: Path, text: str) -> Path:
     """Write a file that the server's user alone can read."""
     path.touch(mode=0o600)
     path.write_text(text, "utf-8")
-    if drop := _other_user():
-        os.chown(path, pwd.getpwnam(str(drop["user"])).pw_uid, -1)
+    _give_to_server_user(path)
     return path
 
 
@@ -210,6 +208,17 @@ def _end(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
     if child := _children.pop(pid, None):
         child.wait()
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """A directory for temporary files of its own: MariaDB clears out what it finds."""
+    path = os.environ.get("PATH", "")
+    return {"PATH": path, "LC_ALL": "C", "TZ": "UTC", "TMPDIR": str(folder / "tmp")}
+
+
+def _give_to_server_user(path: Path) -> None:
+    if drop := _other_user():
+        os.chown(path, pwd.getpwnam(str(drop["user"])).pw_uid, -1)
 
 
 def _other_user() -> dict[str, object]:
