@@ -77,11 +77,11 @@ def readings(sensor: int, count: int) -> Iterator[Reading]:
 
 def main() -> None:
     path = os.environ.get("SQLITE_PATH") or sys.exit(NO_SERVER)
-    print("built:", build(path, readings(1, 50_000)))
+    print("built:", build(path, readings(1, 10_000)))
     with closing(sqlite3.connect(path, timeout=5)) as conn:
-        print("inserted:", insert_rows(conn, readings(2, 50_000)))
+        print("inserted:", insert_rows(conn, readings(2, 10_000)))
         try:
-            insert_rows(conn, readings(1, 60_000))  # 50 000 of them are known
+            insert_rows(conn, readings(1, 12_000))  # 10 000 of them are known
         except sqlite3.IntegrityError as error:
             print("refused:", error)
         print("rows:", conn.execute("SELECT count(*) FROM reading").fetchone()[0])

@@ -69,11 +69,11 @@ def main() -> None:
         conn.execute(SCHEMA)
         conn.executemany(
             "INSERT INTO reading VALUES (?, ?, ?)",
-            ((n, f"sensor {n % 10}", n / 2) for n in range(100_000)),
+            ((n, f"sensor {n % 10}", n / 2) for n in range(20_000)),
         )
     with closing(stream_rows(path)) as rows:
         print("sum of the stream:", sum(value for _, _, value in rows))
-    with closing(stream_batches(path, 30_000)) as batches:
+    with closing(stream_batches(path, 6_000)) as batches:
         print("batches:", [len(batch) for batch in batches])
 
 
