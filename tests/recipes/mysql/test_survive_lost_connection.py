@@ -1,3 +1,4 @@
+import select
 import time
 from functools import partial
 from urllib.parse import unquote, urlsplit
@@ -95,6 +96,9 @@ def test_2006(url, fault_proxy):
     proxy = fault_proxy(url)
     with connect(proxy.url) as conn, conn.cursor() as cursor:
         proxy.reset_all()
+        line = select.poll()
+        line.register(conn._sock, select.POLLHUP)
+        assert line.poll(5000), "the reset never came"
         with pytest.raises(pymysql.OperationalError, match="gone away") as caught:
             cursor.execute("SELECT 1")
         assert caught.value.args[0] == 2006
