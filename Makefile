@@ -24,6 +24,7 @@ test: $(READY) ## Lint, types, every test, the coverage gate
 	$(BIN)/mypy
 	rm -rf build/coverage
 	$(BIN)/coverage run -m pytest --numprocesses=auto
+	COOKBOOK_REQUIRE= $(BIN)/pytest tests/site --numprocesses=auto
 	$(BIN)/python -m cookbook.coverage_gate
 
 check: test site ## Both

@@ -22,6 +22,13 @@ from cookbook.paths import ROOT
 from cookbook.publish import copy_recipes
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    if not all(item.path.is_relative_to(here) for item in items):
+        # asyncio.run() of other tests would meet the loop that Playwright keeps running.
+        raise pytest.UsageError("run tests/site by itself: pytest tests/site")
+
+
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site of this checkout, built once for all workers; its ledger is invented:
