@@ -42,7 +42,9 @@ def test_writes_a_file_that_pages_draw(name, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == [f"{name}.json"]
 
 
-@pytest.mark.parametrize("file", sorted(RESULTS.glob("*.json")), ids=lambda file: file.stem)
+@pytest.mark.parametrize(
+    "file", sorted(RESULTS.glob("*.json")), ids=lambda file: file.stem
+)
 def test_published_results_come_from_a_whole_run(file):
     assert file.stem in NAMES
     chart = Chart.model_validate_json(file.read_bytes())

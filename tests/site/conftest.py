@@ -25,7 +25,7 @@ from cookbook.publish import copy_recipes
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     if not all(item.path.is_relative_to(here) for item in items):
-        # asyncio.run() of other tests would meet the loop that Playwright keeps running.
+        # asyncio.run() of other tests would meet the loop that Playwright runs.
         raise pytest.UsageError("run tests/site by itself: pytest tests/site")
 
 
