@@ -39,7 +39,7 @@ lock: $(READY) ## Pin the newest allowed version of every dependency
 
 clean: ## Remove everything that was made here
 	-$(BIN)/cookbook down
-	rm -rf .venv build site docs/recipes
+	rm -rf .venv .engines build site docs/recipes
 
 $(READY): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

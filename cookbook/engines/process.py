@@ -107,7 +107,7 @@ def start(engine: Engine, program: Program, folder: Path) -> str:
             process = subprocess.Popen(  # type: ignore[call-overload]
                 engine.command(program, folder, port),
                 cwd=folder,
-                env=_environment(folder),
+                env=_environment(folder) | engine.environment(folder, port),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,

@@ -93,9 +93,12 @@ def file(data: Data, *ids: str) -> str:
     for recipe in recipes:
         output = recipe.output.read_bytes() if recipe.output.is_file() else b""
         printed.setdefault(output, []).append(recipe)
-    for same in printed.values():
+    for output, same in printed.items():
         names = listing(f"`{recipe.path.name}`" for recipe in same)
         who = names if len(printed) > 1 else "Each of them" if len(same) > 1 else "It"
+        if not output:
+            parts.append(f"{who} has not been run yet, so no output is shown.\n")
+            continue
         ran = all(overall(data.standings(recipe)) == "verified" for recipe in same)
         says = "printed" if ran else "should print (this build did not check it)"
         output_file = same[0].output.relative_to(ROOT).as_posix()
@@ -106,7 +109,11 @@ def file(data: Data, *ids: str) -> str:
 def _whole_file(recipe: Recipe, several: bool) -> str:
     name = recipe.path.name
     title = f"The whole file, ready to run{f': {name}' if several else ''}"
-    exports = [f"export {one.env}='{one.example}'" for one in map(engine, recipe.needs)]
+    exports = [
+        f"export {variable}='{value}'"
+        for one in map(engine, recipe.needs)
+        for variable, value in one.variables(one.example).items()
+    ]
     run = "\n".join([*exports, f"uv run {name}"])
     text = f"""\
 [:material-download: {name}](/recipes/{recipe.id}.py){{ .md-button .vf-download \

@@ -34,7 +34,9 @@ def test_there_are_recipes():
 
 @every_recipe
 def test_has_an_output_a_test_and_a_page(recipe):
-    assert recipe.output.is_file()
+    # Where no server can be had, nobody may type what it would print.
+    never_ran = any(engine(need).only_in_container for need in recipe.needs)
+    assert recipe.output.is_file() or never_ran
     assert recipe.test
     assert recipe.page
 
@@ -112,7 +114,7 @@ FIRST_OF_ITS_KIND = {str(recipe.dependencies): recipe for recipe in RECIPES}.val
 def test_runs_alone_under_uv(recipe, tmp_path):
     """From its header alone: one recipe for each set of dependencies."""
     uv = Path(sys.executable).with_name("uv")
-    addresses = {one.env for one in ENGINES.values()}
+    addresses = {name for one in ENGINES.values() for name in one.variables("")}
     done = subprocess.run(
         [uv, "run", "--quiet", recipe.path],
         cwd=tmp_path,
@@ -154,7 +156,7 @@ def test_every_test_says_what_it_proves():
 
 def test_every_output_and_every_test_belongs_to_a_recipe():
     outputs = {recipe.output for recipe in RECIPES}
-    assert set((ROOT / "recipes").rglob("*.out")) == outputs
+    assert set((ROOT / "recipes").rglob("*.out")) <= outputs
     tests = {recipe.test for recipe in RECIPES} | {
         ROOT / "tests/recipes/test_output.py"
     }
@@ -164,4 +166,5 @@ def test_every_output_and_every_test_belongs_to_a_recipe():
 def test_the_example_addresses_are_those_of_the_engines():
     lines = (ROOT / ".env.example").read_text("utf-8").splitlines()
     given = dict(line.split("=", 1) for line in lines if line and line[0] != "#")
-    assert given == {one.env: one.example for one in ENGINES.values()}
+    examples = [one.variables(one.example) for one in ENGINES.values()]
+    assert given == {name: value for one in examples for name, value in one.items()}
