@@ -1,10 +1,11 @@
 """A process with the drivers loaded, which forks a child for every recipe it is asked.
 
-`python -m cookbook.forkserver psycopg redis ...` imports the modules, then reads a JSON
-line per run from stdin: `{"path", "cwd", "env", "stdout", "stderr"}`. It answers with
-`{"pid"}` at once and with `{"status"}` when the child has ended. A child is what
-`python path` would be, save that the modules are imported already; so a run costs
-milliseconds. (multiprocessing's own fork server confused the exit codes of children.)
+`python -m cookbook.forkserver FD psycopg redis ...` imports the modules, then takes
+connections from the listening socket FD. A client sends a JSON line, `{"path", "cwd",
+"env", "stdout", "stderr"}`; it is answered with the child's pid at once, and with its
+exit code when it has ended. A child is what `python path` would be, save that the
+modules are imported already; so a run costs milliseconds. (multiprocessing's own fork
+server confused the exit codes of children.) It ends when its stdin does.
 """
 
 import atexit
@@ -14,6 +15,9 @@ import importlib
 import json
 import os
 import random
+import selectors
+import signal
+import socket
 import sys
 import threading
 import time
@@ -22,7 +26,7 @@ import types
 from typing import NoReturn
 
 
-def main(modules: list[str]) -> None:
+def main(listener: socket.socket, modules: list[str]) -> None:
     for name in modules:
         with contextlib.suppress(ImportError):  # an engine's extra may be left out
             importlib.import_module(name)
@@ -30,15 +34,53 @@ def main(modules: list[str]) -> None:
         sys.exit("a preloaded module started a thread; such a process cannot fork")
     gc.collect()
     gc.freeze()  # the children share these objects: collecting would copy the pages
-    for line in sys.stdin:
-        request = json.loads(line)
-        pid = os.fork()
+    clients: dict[int, socket.socket] = {}  # by the pid of the child
+    woken, wakes = socket.socketpair()
+    wakes.setblocking(False)
+    signal.set_wakeup_fd(wakes.fileno())
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    ours = [listener, woken, wakes]
+    with selectors.DefaultSelector() as selector:
+        for source in (listener, woken, sys.stdin):
+            selector.register(source, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                if key.fileobj is sys.stdin:
+                    return
+                if key.fileobj is woken:
+                    woken.recv(4096)
+                    _answer_ended(clients)
+                else:
+                    client, _ = listener.accept()
+                    request = json.loads(_line(client))
+                    if not (pid := os.fork()):
+                        selector.close()
+                        _forget([*ours, client, *clients.values()])
+                        _run(**request)
+                    clients[pid] = client
+                    client.sendall(b"%d\n" % pid)
+
+
+def _line(client: socket.socket) -> str:
+    with client.makefile("r", encoding="utf-8") as file:
+        return file.readline()
+
+
+def _answer_ended(clients: dict[int, socket.socket]) -> None:
+    while clients:
+        pid, status = os.waitpid(-1, os.WNOHANG)
         if not pid:
-            _run(**request)
-        print(json.dumps({"pid": pid}), flush=True)
-        _, status, _ = os.wait4(pid, 0)
-        code = os.waitstatus_to_exitcode(status)
-        print(json.dumps({"status": code}), flush=True)
+            return
+        with clients.pop(pid) as client, contextlib.suppress(OSError):  # it may be gone
+            client.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
+
+
+def _forget(ours: list[socket.socket]) -> None:
+    """In a child: nothing of the server's is left open."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for it in ours:
+        it.close()
 
 
 def _run(
@@ -91,4 +133,4 @@ def _run(
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(socket.socket(fileno=int(sys.argv[1])), sys.argv[2:])

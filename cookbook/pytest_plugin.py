@@ -17,16 +17,17 @@ import pytest
 from cookbook import catalog, ledger
 from cookbook.catalog import Recipe
 from cookbook.engines import ENGINES, engine, serving
-from cookbook.engines.base import Address, Server, new_name
+from cookbook.engines.base import Address, Provider, Server, new_name
 from cookbook.errors import CookbookError
 from cookbook.evidence import Evidence, proved_by
 from cookbook.paths import LEDGER, TESTS
-from cookbook.runner import Runner
-from cookbook.servers import Servers, forced_provider
+from cookbook.runner import ForkServer, Runner
+from cookbook.servers import Servers, expected_identity, forced_provider
 
 _SERVERS = pytest.StashKey[Servers]()
 _REQUIRED = pytest.StashKey[frozenset[str]]()
 _EVIDENCE = pytest.StashKey[Evidence]()
+_FORK_SERVER = pytest.StashKey[str]()  # its address
 _OUTPUT_TEST = TESTS / "test_output.py"
 
 
@@ -64,19 +65,25 @@ def pytest_configure(config: pytest.Config) -> None:
         running = told["cookbook_running"]
         servers.running.update({k: Server(**v) for k, v in running.items()})
         servers.missing.update(told["cookbook_missing"])
+        config.stash[_FORK_SERVER] = told["cookbook_fork_server"]
         return
     config.stash[_EVIDENCE] = Evidence()
     if config.option.collectonly or config.option.help or config.option.version:
         return
     try:
         forced = forced_provider(config.option.provider)
-        wanted = sorted({e.name for r in _in_scope(config) for e in _engines_of(r)})
+        needs = {need for recipe in _in_scope(config) for need in recipe.needs}
+        wanted = sorted({name for need in needs for name in _to_start(need, forced)})
     except CookbookError as error:
         raise pytest.UsageError(str(error)) from None
     if not wanted:
         return
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)  # or the servers would survive us
+    if any(_OUTPUT_TEST.is_relative_to(path) for path in _paths(config)):
+        fork_server = _fork_server(config)  # it loads while the servers start
+        config.stash[_FORK_SERVER] = fork_server.address
+        config.add_cleanup(fork_server.close)
     servers.start(wanted, forced)
 
 
@@ -86,6 +93,7 @@ def pytest_configure_node(node: Any) -> None:
     running = {name: asdict(server) for name, server in servers.running.items()}
     node.workerinput["cookbook_running"] = running
     node.workerinput["cookbook_missing"] = servers.missing
+    node.workerinput["cookbook_fork_server"] = node.config.stash.get(_FORK_SERVER, "")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -116,7 +124,7 @@ def _required(config: pytest.Config) -> frozenset[str]:
 
 def _in_scope(config: pytest.Config) -> list[Recipe]:
     """The recipes whose tests, or whose output, the command line asks for."""
-    args = [Path(arg.partition("::")[0]).absolute() for arg in config.args]
+    args = _paths(config)
     asked = set(_asked(config))
 
     def is_asked(path: Path | None) -> bool:
@@ -130,6 +138,10 @@ def _in_scope(config: pytest.Config) -> list[Recipe]:
     ]
 
 
+def _paths(config: pytest.Config) -> list[Path]:
+    return [Path(arg.partition("::")[0]).absolute() for arg in config.args]
+
+
 def _asked(config: pytest.Config) -> list[Recipe]:
     patterns = config.option.recipe
     if not patterns:
@@ -137,9 +149,12 @@ def _asked(config: pytest.Config) -> list[Recipe]:
     return [recipe for pattern in patterns for recipe in catalog.find(pattern)]
 
 
-def _engines_of(recipe: Recipe) -> Iterator[Any]:
-    for need in recipe.needs:
-        yield from serving(need)
+def _to_start(need: str, forced: Provider | None) -> list[str]:
+    """The need's own engine, then those that serve it by another program."""
+    own, *others = serving(need)
+    same = expected_identity(own, forced) if others else None
+    others = [e for e in others if not same or expected_identity(e, forced) != same]
+    return [one.name for one in (own, *others)]
 
 
 # Places: the fixture of an engine gives the address of an empty one.
@@ -245,9 +260,17 @@ def addresses(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
 @pytest.fixture(scope="session")
 def runner(pytestconfig: pytest.Config) -> Iterator[Runner]:
     """Runs recipes in processes of their own."""
-    modules = {name for recipe in _asked(pytestconfig) for name in recipe.imports}
-    with Runner(sorted(modules)) as runner:
-        yield runner
+    if shared := pytestconfig.stash.get(_FORK_SERVER, None):
+        yield Runner(shared)
+        return
+    with _fork_server(pytestconfig) as own:
+        yield Runner(own.address)
+
+
+def _fork_server(config: pytest.Config) -> ForkServer:
+    """With what the session's recipes import."""
+    modules = {name for recipe in _asked(config) for name in recipe.imports}
+    return ForkServer(sorted(modules))
 
 
 # Evidence: the controller hears of every test, and writes the ledger.

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TextIO
 
 from cookbook.engines import process
 from cookbook.paths import ROOT
@@ -38,36 +39,70 @@ def environment(addresses: Mapping[str, str]) -> dict[str, str]:
     return {**passed, **coverage, "TZ": "UTC", "PYTHONHASHSEED": "0", **addresses}
 
 
-class Runner:
-    """Runs recipes one after the other. Close it, or use it in a `with`.
+class ForkServer:
+    """A process with modules loaded, which forks a child for every run it is asked.
+
+    It starts in the background; the runs asked meanwhile wait. Any number of runners,
+    in any process that knows its address, share it. Close it, or use it in a `with`.
 
     preload: modules to import once, in place of once for each run. Imports only: what
     a module opens when it is imported would not survive the fork.
     """
 
     def __init__(self, preload: Iterable[str] = ()) -> None:
-        self._preload = list(preload)
-        self._server: subprocess.Popen[str] | None = None
-        self._lock = threading.Lock()
+        self._folder = process.new_folder("fork")
+        self.address = str(self._folder / "socket")
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(self.address)
+            listener.listen(128)
+            with (self._folder / "stderr").open("wb") as stderr:
+                self._process = subprocess.Popen(
+                    [
+                        *(sys.executable, "-m", "cookbook.forkserver"),
+                        *(str(listener.fileno()), *preload),
+                    ],
+                    cwd=ROOT,
+                    env={**os.environ, "PYTHONHASHSEED": "0"},  # read at start only
+                    stdin=subprocess.PIPE,  # it ends with us
+                    stdout=subprocess.DEVNULL,
+                    stderr=stderr,
+                    pass_fds=[listener.fileno()],
+                    start_new_session=True,  # Ctrl-C ends us; we end it
+                )
+
+    def close(self) -> None:
+        assert self._process.stdin
+        self._process.stdin.close()
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __enter__(self) -> "ForkServer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Runner:
+    """Runs recipes through the fork server at that address."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
 
     def run(self, path: Path, addresses: Mapping[str, str], timeout: float = 60) -> Run:
-        """Run the file in an empty directory. After timeout seconds it is killed."""
-        folder = process.new_folder("run")
-        try:
-            with self._lock:
-                return self._run(path, addresses, timeout, folder)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        """Run the file in an empty directory. After timeout seconds it is killed.
 
-    def _run(
-        self, path: Path, addresses: Mapping[str, str], timeout: float, folder: Path
-    ) -> Run:
-        out, err = folder / "stdout", folder / "stderr"
+        Raises RuntimeError, with its last words, if the fork server has ended.
+        """
+        folder = process.new_folder("run")
+        out, err, cwd = folder / "stdout", folder / "stderr", folder / "work"
+        cwd.mkdir()
         out.touch()
         err.touch()
-        cwd = folder / "work"
-        cwd.mkdir()
-        started = time.monotonic()
         request = {
             "path": str(path),
             "cwd": str(cwd),
@@ -75,58 +110,34 @@ class Runner:
             "stdout": str(out),
             "stderr": str(err),
         }
-        pid = self._ask(request)["pid"]
-        timer = threading.Timer(timeout, _kill, [pid])
-        timer.start()
-        code = self._answer()["status"]
-        timer.cancel()
-        _kill(pid)  # what the recipe left behind
-        seconds = time.monotonic() - started
-        stderr = err.read_text("utf-8", "replace")
-        if code == -signal.SIGKILL and seconds >= timeout:
-            stderr += f"\nkilled after {timeout:g} s\n"
-        return Run(code, out.read_text("utf-8", "replace"), stderr, seconds)
+        try:
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(self._address)
+                with client.makefile("rw", encoding="utf-8") as file:
+                    file.write(json.dumps(request) + "\n")
+                    file.flush()
+                    pid = int(self._answer(file))
+                    started = time.monotonic()
+                    timer = threading.Timer(timeout, _kill, [pid])
+                    timer.start()
+                    code = int(self._answer(file))
+                    timer.cancel()
+                    seconds = time.monotonic() - started
+            _kill(pid)  # what the recipe left behind
+            stderr = err.read_text("utf-8", "replace")
+            if code == -signal.SIGKILL and seconds >= timeout:
+                stderr += f"\nkilled after {timeout:g} s\n"
+            return Run(code, out.read_text("utf-8", "replace"), stderr, seconds)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
-    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        if not self._server:
-            self._server = subprocess.Popen(
-                [sys.executable, "-m", "cookbook.forkserver", *self._preload],
-                cwd=ROOT,
-                env={**os.environ, "PYTHONHASHSEED": "0"},  # read at start only
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-                start_new_session=True,  # Ctrl-C ends us; we end it
-            )
-        assert self._server.stdin
-        self._server.stdin.write(json.dumps(request) + "\n")
-        self._server.stdin.flush()
-        return self._answer()
-
-    def _answer(self) -> dict[str, Any]:
-        assert self._server
-        assert self._server.stdout
-        line = self._server.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the fork server ended: {self._server.wait()}")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    def close(self) -> None:
-        if self._server:
-            assert self._server.stdin
-            assert self._server.stdout
-            self._server.stdin.close()  # at the end of its input it ends
-            self._server.wait(timeout=10)
-            self._server.stdout.close()
-            self._server = None
-
-    def __enter__(self) -> "Runner":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def _answer(self, file: TextIO) -> str:
+        with contextlib.suppress(ConnectionResetError):
+            if line := file.readline():
+                return line
+        said = Path(self._address).with_name("stderr").read_text("utf-8").strip()
+        last = said.splitlines()[-1] if said else "without a word"
+        raise RuntimeError(f"the fork server ended: {last}")
 
 
 def _kill(pid: int) -> None:

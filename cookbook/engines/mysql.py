@@ -1,5 +1,6 @@
 """MySQL, or MariaDB as its stand-in. A place is a database."""
 
+import atexit
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -109,7 +110,7 @@ return int(row[0])""",
         return product, version.partition("-")[0]
 
     def create_place(self, server: Server, name: str) -> str:
-        with _connect(server.url) as conn, conn.cursor() as cursor:
+        with _admin(server.url).cursor() as cursor:
             cursor.execute(f"CREATE DATABASE `{name}` CHARACTER SET utf8mb4")
         return with_path(server.url, name)
 
@@ -117,7 +118,7 @@ return int(row[0])""",
         import pymysql
 
         name = urlsplit(url).path[1:]
-        with _connect(server.url) as conn, conn.cursor() as cursor:
+        with _admin(server.url).cursor() as cursor:
             # DROP would wait for the locks of a connection that a test left open.
             cursor.execute(
                 "SELECT id FROM information_schema.processlist WHERE db = %s", (name,)
@@ -129,6 +130,22 @@ return int(row[0])""",
                     if error.args[0] != 1094:  # it has ended by itself
                         raise
             cursor.execute(f"DROP DATABASE IF EXISTS `{name}`")
+
+
+_admins: "dict[str, pymysql.connections.Connection[pymysql.cursors.Cursor]]" = {}
+
+
+def _admin(url: str) -> "pymysql.connections.Connection[pymysql.cursors.Cursor]":
+    """The connection for places that this process keeps: to connect takes longer."""
+    if not (conn := _admins.get(url)) or not conn.open:
+        conn = _admins[url] = _connect(url)
+        atexit.register(_close, conn)
+    return conn
+
+
+def _close(conn: "pymysql.connections.Connection[pymysql.cursors.Cursor]") -> None:
+    if conn.open:
+        conn.close()
 
 
 def _connect(url: str) -> "pymysql.connections.Connection[pymysql.cursors.Cursor]":

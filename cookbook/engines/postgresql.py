@@ -1,5 +1,6 @@
 """PostgreSQL. A place is a database."""
 
+import atexit
 import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -101,20 +102,19 @@ return int(row[0])""",
     def create_place(self, server: Server, name: str) -> str:
         from psycopg import sql
 
-        with _connect(server.url) as conn:
-            # template1 cannot be copied while anyone is connected to it.
-            query = sql.SQL("CREATE DATABASE {} TEMPLATE template0")
-            conn.execute(query.format(sql.Identifier(name)))
+        # template1 cannot be copied while anyone is connected to it.
+        query = sql.SQL("CREATE DATABASE {} TEMPLATE template0")
+        _admin(server.url).execute(query.format(sql.Identifier(name)))
         return with_path(server.url, name)
 
     def drop_place(self, server: Server, url: str) -> None:
         from psycopg import sql
 
         name = urlsplit(url).path[1:]
-        with _connect(server.url) as conn:
-            _end_what_survives_connections(conn, url, name)
-            query = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
-            conn.execute(query.format(sql.Identifier(name)))
+        conn = _admin(server.url)
+        _end_what_survives_connections(conn, url, name)
+        query = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
+        conn.execute(query.format(sql.Identifier(name)))
 
 
 def _end_what_survives_connections(
@@ -136,6 +136,20 @@ def _end_what_survives_connections(
         " WHERE database = %s AND active_pid IS NOT NULL",
         (name,),
     )
+
+
+_admins: "dict[str, psycopg.Connection]" = {}
+
+
+def _admin(url: str) -> "psycopg.Connection":
+    """The connection for places that this process keeps: to connect takes longer."""
+    from psycopg.pq import TransactionStatus
+
+    conn = _admins.get(url)
+    if not conn or conn.info.transaction_status != TransactionStatus.IDLE:
+        conn = _admins[url] = _connect(url)
+        atexit.register(conn.close)
+    return conn
 
 
 def _connect(url: str) -> "psycopg.Connection":

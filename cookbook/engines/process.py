@@ -1,9 +1,9 @@
 """Server processes of our own: start, wait until ready, stop, sweep what was left.
 
-Each server has a directory below `<tmp>/cookbook-<uid>/` that holds its state file, its
-data and its log. The state file names the processes of the server and of its owner by
-pid and start time. So the next run, of whatever checkout, finds a server whose owner
-was killed, and removes it.
+Each server has a directory below `cookbook-<uid>/`, in memory or in the directory for
+temporary files, that holds its state file, its data and its log. The state file names
+the processes of the server and of its owner by pid and start time. So the next run, of
+whatever checkout, finds a server whose owner was killed, and removes it.
 """
 
 import contextlib
@@ -27,18 +27,35 @@ from cookbook.errors import UnavailableError
 
 READY_WITHIN = 60.0  # seconds
 _STOP_WITHIN = 10.0
+_ROOM = 4 << 30  # bytes; a run uses less than a tenth of it
 
 _children: dict[int, subprocess.Popen[bytes]] = {}  # servers that this process started
 
 
 def base_folder() -> Path:
     """The directory of this user's servers: open to look through, as the server may
-    run as another user; closed to write."""
-    folder = Path(tempfile.gettempdir()) / f"cookbook-{os.getuid()}"
+    run as another user; closed to write. In memory, where there is enough of it."""
+    in_memory, on_disk = _base_folders()
+    folder = in_memory if _has_room(in_memory.parent) else on_disk
     folder.mkdir(mode=0o755, exist_ok=True)
     if folder.is_symlink() or folder.stat().st_uid != os.getuid():
         raise UnavailableError(f"{folder} belongs to someone else: set TMPDIR")
     return folder
+
+
+def _base_folders() -> tuple[Path, Path]:
+    name = f"cookbook-{os.getuid()}"
+    on_disk = Path(tempfile.gettempdir(), name)
+    in_memory = Path("/dev/shm", name)  # noqa: S108 - below, a folder of our own
+    return on_disk if "TMPDIR" in os.environ else in_memory, on_disk
+
+
+def _has_room(folder: Path) -> bool:
+    if not os.access(folder, os.W_OK):
+        return False
+    found = os.statvfs(folder)
+    can_run = not found.f_flag & os.ST_NOEXEC  # a server may have to be copied there
+    return can_run and found.f_bavail * found.f_frsize >= _ROOM
 
 
 def owner(pid: int | None = None) -> dict[str, float]:
@@ -78,7 +95,8 @@ def read_state(folder: Path) -> dict[str, object] | None:
 
 
 def states() -> Iterator[tuple[Path, dict[str, object]]]:
-    for folder in sorted(base_folder().glob("*/state.json")):
+    found = {file for base in _base_folders() for file in base.glob("*/state.json")}
+    for folder in sorted(found):
         if state := read_state(folder.parent):
             yield folder.parent, state
 

@@ -15,17 +15,9 @@ from packaging.utils import canonicalize_name
 from cookbook import catalog
 from cookbook.engines import ENGINES, engine
 from cookbook.paths import ROOT
-from cookbook.runner import Runner
 
 RECIPES = catalog.all_recipes()
 every_recipe = pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.id)
-
-
-@pytest.fixture(scope="module")
-def fork_server():
-    modules = {name for recipe in RECIPES for name in recipe.imports}
-    with Runner(sorted(modules)) as runner:
-        yield runner
 
 
 def test_there_are_recipes():
@@ -99,8 +91,8 @@ def test_header_asks_for_what_is_installed(recipe):
 
 
 @every_recipe
-def test_says_which_variable_is_missing_and_how_to_get_a_server(recipe, fork_server):
-    run = fork_server.run(recipe.path, {})
+def test_says_which_variable_is_missing_and_how_to_get_a_server(recipe, runner):
+    run = runner.run(recipe.path, {})
     assert run.code == 1
     assert run.stdout == ""
     said = run.stderr.strip()

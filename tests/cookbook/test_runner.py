@@ -5,18 +5,19 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import pytest
 
-from cookbook.runner import Runner
+from cookbook.runner import ForkServer, Runner
 
 
 @pytest.fixture(scope="module")
 def runner():
-    with Runner(["json"]) as runner:
-        yield runner
+    with ForkServer(["json"]) as server:
+        yield Runner(server.address)
 
 
 @pytest.fixture
@@ -119,10 +120,32 @@ def test_a_preloaded_module_that_starts_a_thread_is_refused(tmp_path, monkeypatc
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     script = tmp_path / "script.py"
     script.write_text("")
-    runner = Runner(["restless"])
-    with pytest.raises(RuntimeError, match="the fork server ended"):
-        runner.run(script, {})
-    runner.close()
+    said = pytest.raises(RuntimeError, match="ended: a preloaded module started")
+    with ForkServer(["restless"]) as server, said:
+        Runner(server.address).run(script, {})
+
+
+def test_runs_side_by_side(runner, script, tmp_path):
+    """Two recipes that wait for one another: one after the other, neither would end."""
+    code = (
+        "import pathlib, time\n"
+        "pathlib.Path({own!r}).touch()\n"
+        "while not pathlib.Path({other!r}).exists(): time.sleep(0.01)\n"
+        "print('met')\n"
+    )
+    one, two = str(tmp_path / "one"), str(tmp_path / "two")
+    for name, own, other in (("a.py", one, two), ("b.py", two, one)):
+        (tmp_path / name).write_text(code.format(own=own, other=other))
+    with ThreadPoolExecutor(2) as pool:
+        runs = pool.map(lambda n: runner.run(tmp_path / n, {}, 20), ("a.py", "b.py"))
+        assert [run.stdout for run in runs] == ["met\n", "met\n"]
+
+
+def test_ends_when_its_owner_does(script):
+    server = ForkServer()
+    process = psutil.Process(server._process.pid)
+    server.close()
+    assert not process.is_running()
 
 
 def _is_gone(pid: int) -> bool:

@@ -30,7 +30,8 @@ def test_it(redis):
 @pytest.fixture(autouse=True)
 def _alone(open_folder, monkeypatch):
     """A directory for servers that no other run looks into."""
-    monkeypatch.setattr("tempfile.tempdir", str(open_folder))
+    monkeypatch.setenv("TMPDIR", str(open_folder))
+    monkeypatch.setattr("tempfile.tempdir", None)  # it reads the variable again
     for one in ENGINES.values():
         monkeypatch.delenv(one.env, raising=False)
 
@@ -89,19 +90,28 @@ def test_a_place_is_empty_and_its_own(redis):
 
 def test_a_server_whose_owner_was_killed_is_swept():
     script = (
-        "import os, signal, sys, tempfile\n"
-        "tempfile.tempdir = sys.argv[1]\n"
+        "import os, signal\n"
         "from cookbook.servers import Servers\n"
         "servers = Servers()\nservers.start(['redis'])\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    folder = process.base_folder()
-    subprocess.run([sys.executable, "-c", script, str(folder.parent)])
+    subprocess.run([sys.executable, "-c", script])
     ((left, state),) = process.states()
     assert process.is_alive(state["server"])
     servers.sweep()
     assert not left.exists()
     assert not process.is_alive(state["server"])
+
+
+def test_works_in_memory_where_there_is_room(monkeypatch):
+    monkeypatch.delenv("TMPDIR")
+    monkeypatch.setattr(process, "_ROOM", 0)
+    in_memory, on_disk = process._base_folders()
+    if not os.access(in_memory.parent, os.W_OK):
+        pytest.skip(f"{in_memory.parent} is not here, or not to be written to")
+    assert process.base_folder() == in_memory
+    monkeypatch.setattr(process, "_ROOM", 1 << 60)
+    assert process.base_folder() == on_disk
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
