@@ -4,12 +4,10 @@ import platform
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache
 from typing import Any
 
 import pytest
 
-from cookbook import catalog
 from cookbook.catalog import Recipe
 from cookbook.engines import engine
 from cookbook.ledger import (
@@ -38,23 +36,6 @@ class _Test:
     started: float = 0
     seconds: float = 0
     called: bool = False
-
-
-@cache
-def _by_test_file() -> dict[object, list[str]]:
-    found: dict[object, list[str]] = {}
-    for recipe in catalog.all_recipes():
-        found.setdefault(recipe.test, []).append(recipe.id)
-    return found
-
-
-def proved_by(item: pytest.Item) -> list[str]:
-    """The ids of the recipes of which a test speaks."""
-    callspec = getattr(item, "callspec", None)
-    recipe = callspec.params.get("recipe") if callspec else None
-    if isinstance(recipe, Recipe):
-        return [recipe.id]
-    return _by_test_file().get(item.path, [])
 
 
 @dataclass

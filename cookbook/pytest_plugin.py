@@ -4,29 +4,32 @@ The controller starts the servers once; the workers of xdist are told their addr
 For each engine there is a fixture of its name: the address of an empty place.
 """
 
+import functools
 import os
 import signal
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cookbook import catalog, ledger
+from cookbook import catalog
 from cookbook.catalog import Recipe
 from cookbook.engines import ENGINES, engine, serving
 from cookbook.engines.base import Address, Provider, Server, new_name
 from cookbook.errors import CookbookError
-from cookbook.evidence import Evidence, proved_by
 from cookbook.paths import LEDGER, TESTS
 from cookbook.runner import ForkServer, Runner
 from cookbook.servers import Servers, expected_identity, forced_provider
 
+if TYPE_CHECKING:  # the workers need none of it, and it takes a quarter of a second
+    from cookbook.evidence import Evidence
+
 _SERVERS = pytest.StashKey[Servers]()
 _REQUIRED = pytest.StashKey[frozenset[str]]()
-_EVIDENCE = pytest.StashKey[Evidence]()
+_EVIDENCE: "pytest.StashKey[Evidence]" = pytest.StashKey()
 _FORK_SERVER = pytest.StashKey[str]()  # its address
 _OUTPUT_TEST = TESTS / "test_output.py"
 
@@ -67,6 +70,8 @@ def pytest_configure(config: pytest.Config) -> None:
         servers.missing.update(told["cookbook_missing"])
         config.stash[_FORK_SERVER] = told["cookbook_fork_server"]
         return
+    from cookbook.evidence import Evidence
+
     config.stash[_EVIDENCE] = Evidence()
     if config.option.collectonly or config.option.help or config.option.version:
         return
@@ -283,7 +288,7 @@ def pytest_collection_modifyitems(
     # Before anything is deselected: a recipe counts when all its tests have run.
     whole = not any("::" in arg for arg in config.args)
     counts: dict[str, int] = {}
-    proves = {item: proved_by(item) for item in items}
+    proves = {item: _proved_by(item) for item in items}
     for recipe in (recipe for recipes in proves.values() for recipe in recipes):
         counts[recipe] = counts.get(recipe, 0) + 1
     for item, recipes in proves.items():
@@ -295,6 +300,23 @@ def pytest_collection_modifyitems(
             item.user_properties.append(
                 ("says", " ".join(says.split("\n\n")[0].split()))
             )
+
+
+@functools.cache
+def _by_test_file() -> dict[object, list[str]]:
+    found: dict[object, list[str]] = {}
+    for recipe in catalog.all_recipes():
+        found.setdefault(recipe.test, []).append(recipe.id)
+    return found
+
+
+def _proved_by(item: pytest.Item) -> list[str]:
+    """The ids of the recipes of which a test speaks."""
+    callspec = getattr(item, "callspec", None)
+    recipe = callspec.params.get("recipe") if callspec else None
+    if isinstance(recipe, Recipe):
+        return [recipe.id]
+    return _by_test_file().get(item.path, [])
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
@@ -317,6 +339,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     evidence, servers = config.stash[_EVIDENCE], config.stash[_SERVERS]
     if not config.option.update_outputs:  # a run that wrote what it expects is no proof
+        from cookbook import ledger
+
         records = evidence.records(servers)
         path = Path(config.option.ledger)
         if records:

@@ -56,7 +56,8 @@ def run_tests(
 ) -> int:
     """Run the recipes and their tests in parallel; return pytest's exit code."""
     files = dict.fromkeys(relative(recipe.test) for recipe in recipes if recipe.test)
-    command = [sys.executable, "-m", "pytest", "-q"]
+    # In order: pytest-randomly imports numpy into every worker, where it is installed.
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly"]
     command += ["--numprocesses=auto"] if len(recipes) > _FEW else []
     command += [name for name in files if name]
     command += [f"{relative(TESTS)}/test_output.py"]
