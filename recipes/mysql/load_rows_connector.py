@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
-from itertools import islice
+from itertools import filterfalse, islice
 from math import isfinite
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -89,6 +89,10 @@ def encode(column: Sequence[Any]) -> Iterable[str]:
     kinds = {*map(type, column)}
     for unknown in kinds - FIELDS.keys():
         raise TypeError(f"cannot load a {unknown.__name__}")
+    for kind in kinds & GOOD.keys():
+        of_kind = (value for value in column if type(value) is kind)
+        for wrong in filterfalse(GOOD[kind], of_kind):
+            raise TypeError(f"cannot load {wrong}")
     if kinds == {str} and not {"\\", "\t", "\n"} & {*"".join(column)}:
         return column
     if len(kinds) == 1:
@@ -96,22 +100,19 @@ def encode(column: Sequence[Any]) -> Iterable[str]:
     return [FIELDS[type(value)](value) for value in column]
 
 
-def checked(text: str, good: bool) -> str:
-    if not good:
-        raise TypeError(f"cannot load {text}")
-    return text
-
-
 ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n"})
 FIELDS: dict[type, Callable[[Any], str]] = {
     str: lambda text: text.translate(ESCAPES),
     NoneType: lambda _: r"\N",
     bool: lambda flag: str(int(flag)),
-    float: lambda number: checked(str(number), isfinite(number)),
-    Decimal: lambda number: checked(str(number), number.is_finite()),
-    **dict.fromkeys((int, date), str),
-    datetime: lambda at: checked(at.isoformat(), not at.tzinfo),
-    time: lambda at: checked(at.isoformat(), not at.tzinfo),
+    datetime: datetime.isoformat,
+    **dict.fromkeys((int, float, Decimal, date, time), str),
+}
+GOOD: dict[type, Callable[[Any], bool]] = {
+    float: isfinite,
+    Decimal: Decimal.is_finite,
+    datetime: lambda at: at.tzinfo is None,
+    time: lambda at: at.tzinfo is None,
 }
 # --8<-- [end:load]
 
