@@ -5,10 +5,10 @@ READY := .venv/ready
 export NO_MKDOCS_2_WARNING := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help site serve test check bench lock clean
+.PHONY: help site serve test test-containers check bench lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 site: $(READY) ## Verify every recipe whose engine is here, build the site, check its links
 	@code=0; $(BIN)/cookbook verify --changed || code=$$?; \
@@ -27,7 +27,10 @@ test: $(READY) ## Lint, types, every test, the coverage gate
 	COOKBOOK_REQUIRE= $(BIN)/pytest tests/site --numprocesses=auto
 	$(BIN)/python -m cookbook.coverage_gate
 
-check: test site ## Both
+test-containers: $(READY) ## The container provider, and three chapters on it, with Docker
+	tests/containers/run.sh
+
+check: test site ## Both, without the containers
 
 bench: $(READY) ## Measure; the results are data files that the pages draw
 	$(BIN)/python -m benchmarks

@@ -9,10 +9,11 @@ from rich.console import Console
 from rich.table import Table
 
 from cookbook.catalog import did_you_mean
+from cookbook.errors import UnavailableError
 from cookbook.pages.chart import Chart
 from cookbook.paths import BUILD
 
-NAMES = ("harness", "verify", "bulk_load", "stream")
+NAMES = ("harness", "verify", "bulk_load", "stream", "containers")
 RESULTS = Path(__file__).parent / "results"
 
 out = Console()
@@ -35,10 +36,14 @@ def main(
     folder.mkdir(parents=True, exist_ok=True)
     for name in names or NAMES:
         module = importlib.import_module(f"benchmarks.{name}")
-        with err.status(name) as status:
-            chart: Chart = module.run(
-                quick, lambda what, name=name: status.update(f"{name}: {what}")
-            )
+        try:
+            with err.status(name) as status:
+                chart: Chart = module.run(
+                    quick, lambda what, name=name: status.update(f"{name}: {what}")
+                )
+        except UnavailableError as error:
+            err.print(f"[yellow]{name}:[/] left out, {error}", highlight=False)
+            continue
         file = folder / f"{name}.json"
         file.write_text(chart.model_dump_json(indent=1) + "\n", "utf-8")
         show(chart)

@@ -4,6 +4,8 @@ Those that the tests use throw their data away, and would make the loop with a c
 for each row look far better than it is.
 """
 
+import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +46,7 @@ def place(name: str) -> Iterator[tuple[Server, str]]:
 
     Raises UnavailableError.
     """
+    os.environ["TMPDIR"] = tempfile.gettempdir()  # on the disk, not in memory
     servers = Servers()
     servers.start([name])
     try:

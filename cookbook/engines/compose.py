@@ -9,6 +9,9 @@ import os
 import re
 import secrets
 import subprocess
+import sys
+import tempfile
+import time
 from pathlib import Path
 
 from cookbook.engines.base import Engine
@@ -16,6 +19,7 @@ from cookbook.errors import UnavailableError
 from cookbook.paths import COMPOSE_FILE
 
 _START_WITHIN = 900  # seconds; Db2 takes minutes, and an image may have to be pulled
+_TELL_EVERY = 15  # seconds
 
 
 @functools.cache
@@ -51,39 +55,88 @@ def start(engine: Engine, project: str, folder: Path) -> str:
     """Start the engine's service, wait until it is healthy, and return its address."""
     if reason := why_not():
         raise UnavailableError(reason)
-    environment = engine.container_environment(folder)
-    up = ["up", "--detach", "--wait", "--wait-timeout", str(_START_WITHIN), engine.name]
-    done = _compose(project, *up, timeout=_START_WITHIN + 60, **environment)
-    if done.returncode:
-        logs = _compose(project, "logs", "--no-color", "--tail", "8", engine.name)
+    if failure := _up(engine, project, engine.container_environment(folder)):
         raise UnavailableError(
             f"the service {engine.name} ({image(engine)}) did not get ready:\n"
-            f"{_tail(done.stderr)}\n{_tail(logs.stdout)}"
+            f"{_tail(failure)}\n{_tail(_log(engine, project, 8))}"
         )
     answer = _compose(project, "port", engine.name, str(engine.port)).stdout.strip()
     return engine.container_url(folder, int(answer.rpartition(":")[2]))
+
+
+def _up(engine: Engine, project: str, environment: dict[str, str]) -> str | None:
+    """Bring the service up, and tell what takes long; return why it failed."""
+    wait = ("--detach", "--wait", "--wait-timeout", str(_START_WITHIN))
+    started = time.monotonic()
+    with (
+        tempfile.TemporaryFile("w+") as said,
+        subprocess.Popen(
+            _command(project, "up", *wait, engine.name),
+            env=_environment(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+        ) as up,
+    ):
+        while True:
+            try:
+                code = up.wait(timeout=_TELL_EVERY)
+            except subprocess.TimeoutExpired:
+                took = time.monotonic() - started
+                said.seek(0)
+                doing = [
+                    *_last_line(said.read()),
+                    *_last_line(_log(engine, project, 1)),
+                ]
+                print(
+                    f"{engine.name}: {took:.0f} s so far; {'; '.join(doing)}",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                if took > _START_WITHIN + 60:
+                    up.kill()
+            else:
+                said.seek(0)
+                return said.read() if code else None
+
+
+def _log(engine: Engine, project: str, lines: int) -> str:
+    return _compose(
+        *(project, "logs", "--no-color", "--no-log-prefix"),
+        *("--tail", str(lines), engine.name),
+    ).stdout
+
+
+def _last_line(text: str) -> list[str]:
+    return [line.strip() for line in text.strip().splitlines()[-1:]]
 
 
 def stop(project: str) -> None:
     _compose(project, "down", "--volumes", "--remove-orphans", "--timeout", "3")
 
 
-def _compose(
-    project: str, *arguments: str, timeout: float = 120, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    names = re.findall(r"\$\{(COOKBOOK_\w+_PORT)", COMPOSE_FILE.read_text("utf-8"))
+def _compose(project: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [
-            *("docker", "compose", "--project-name", project, "--profile", "*"),
-            *("--file", str(COMPOSE_FILE), *arguments),
-        ],
-        env=os.environ
-        | dict.fromkeys(names, "0")  # a port that Docker chooses
-        | environment,
+        _command(project, *arguments),
+        env=_environment({}),
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=120,
     )
+
+
+def _command(project: str, *arguments: str) -> list[str]:
+    command = ["docker", "compose", "--progress", "plain", "--project-name", project]
+    return [*command, "--profile", "*", "--file", str(COMPOSE_FILE), *arguments]
+
+
+def _environment(more: dict[str, str]) -> dict[str, str]:
+    names = re.findall(r"\$\{(COOKBOOK_\w+_PORT)", COMPOSE_FILE.read_text("utf-8"))
+    return {
+        **os.environ,
+        **dict.fromkeys(names, "0"),  # a port that Docker chooses
+        **more,
+    }
 
 
 def _tail(text: str) -> str:
