@@ -11,3 +11,7 @@ class UnknownNameError(CookbookError, LookupError):
 
 class UnavailableError(CookbookError):
     """No server can be had; says why, and what to install or set."""
+
+
+class BrokenServerError(UnavailableError):
+    """A server that is here did not start; the end of its log says why."""

@@ -68,6 +68,7 @@ def pytest_configure(config: pytest.Config) -> None:
         running = told["cookbook_running"]
         servers.running.update({k: Server(**v) for k, v in running.items()})
         servers.missing.update(told["cookbook_missing"])
+        servers.broken.update(told["cookbook_broken"])
         config.stash[_FORK_SERVER] = told["cookbook_fork_server"]
         return
     from cookbook.evidence import Evidence
@@ -98,6 +99,7 @@ def pytest_configure_node(node: Any) -> None:
     running = {name: asdict(server) for name, server in servers.running.items()}
     node.workerinput["cookbook_running"] = running
     node.workerinput["cookbook_missing"] = servers.missing
+    node.workerinput["cookbook_broken"] = sorted(servers.broken)
     node.workerinput["cookbook_fork_server"] = node.config.stash.get(_FORK_SERVER, "")
 
 
@@ -187,6 +189,8 @@ def _server(request: pytest.FixtureRequest, name: str) -> Server:
     reason = servers.missing.get(name)
     if reason is None:
         pytest.fail(f"{name} was not started: name it in the recipe's `needs`")
+    if name in servers.broken:
+        pytest.fail(reason, pytrace=False)
     if name in request.config.stash[_REQUIRED]:
         pytest.fail(f"{name} is required: {reason}", pytrace=False)
     pytest.skip(reason)

@@ -22,7 +22,7 @@ from cookbook.engines.base import (
     Server,
     without_password,
 )
-from cookbook.errors import UnavailableError, UnknownNameError
+from cookbook.errors import BrokenServerError, UnavailableError, UnknownNameError
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,7 @@ class Servers:
 
     running: dict[str, Server] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)  # engine -> reason
+    broken: set[str] = field(default_factory=set)  # those of them that did not start
     _folders: list[Path] = field(default_factory=list)
 
     def start(
@@ -125,6 +126,8 @@ class Servers:
                 self.missing.pop(name, None)
             except UnavailableError as error:
                 self.missing[name] = str(error)
+                if isinstance(error, BrokenServerError):
+                    self.broken.add(name)
 
     def _start(self, engine: Engine, forced: Provider | None, keep: bool) -> Server:
         if server := kept_for(engine, forced):

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from cookbook.engines.base import Engine
-from cookbook.errors import UnavailableError
+from cookbook.errors import BrokenServerError, UnavailableError
 from cookbook.paths import COMPOSE_FILE
 
 _START_WITHIN = 900  # seconds; Db2 takes minutes, and an image may have to be pulled
@@ -56,7 +56,7 @@ def start(engine: Engine, project: str, folder: Path) -> str:
     if reason := why_not():
         raise UnavailableError(reason)
     if failure := _up(engine, project, engine.container_environment(folder)):
-        raise UnavailableError(
+        raise BrokenServerError(
             f"the service {engine.name} ({image(engine)}) did not get ready:\n"
             f"{_tail(failure)}\n{_tail(_log(engine, project, 8))}"
         )

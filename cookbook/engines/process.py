@@ -23,7 +23,7 @@ from pathlib import Path
 import psutil
 
 from cookbook.engines.base import Engine, Program, without_password
-from cookbook.errors import UnavailableError
+from cookbook.errors import BrokenServerError, UnavailableError
 
 READY_WITHIN = 60.0  # seconds
 _STOP_WITHIN = 10.0
@@ -104,7 +104,7 @@ def states() -> Iterator[tuple[Path, dict[str, object]]]:
 def start(engine: Engine, program: Program, folder: Path) -> str:
     """Start the program on a free port, with its data in folder; return its address.
 
-    Raises UnavailableError with the last lines of the server's log.
+    Raises BrokenServerError with the last lines of the server's log.
     """
     password = secrets.token_urlsafe(16)
     drop = _other_user()
@@ -202,9 +202,9 @@ def _wait_until_ready(
     raise UnavailableError(f"it ended with exit code {process.returncode}")
 
 
-def _failed(engine: Engine, program: Program, log: str) -> UnavailableError:
+def _failed(engine: Engine, program: Program, log: str) -> BrokenServerError:
     tail = "\n".join(f"  {line}" for line in log.strip().splitlines()[-8:])
-    return UnavailableError(
+    return BrokenServerError(
         f"{engine.title} did not start ({program.path}, {program.version}).\n"
         f"The end of its log:\n{without_password(tail)}"
     )

@@ -146,6 +146,19 @@ def test_a_missing_engine_that_is_required_fails(checkout):
     assert "sqlite is required: no native SQLite" in done.stdout
 
 
+def test_a_server_that_is_here_and_does_not_start_fails(checkout):
+    file = checkout.root / "cookbook/engines/redis.py"
+    broken = file.read_text("utf-8").replace('"--databases"', '"--nonsense"')
+    checkout.write("cookbook/engines/redis.py", broken)
+    checkout.write("recipes/redis/ping.py", '"""Ping."""\n')
+    test = 'def test_it(redis):\n    """It answers."""\n'
+    checkout.write("tests/recipes/redis/test_ping.py", test)
+    done = checkout.run("pytest", "tests/recipes/redis", "-n0")
+    assert done.returncode == 1
+    assert "Redis did not start" in done.stdout
+    assert "nonsense" in done.stdout
+
+
 def test_a_required_engine_must_have_run_a_test(checkout):
     done = checkout.run("pytest", "tests", COOKBOOK_REQUIRE="redis")
     assert done.returncode == 1
