@@ -20,6 +20,7 @@ from cookbook.paths import ROOT
 
 # What a recipe sees of our environment, beside its engine's address.
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR")
+_TOOLS = ("COVERAGE_", "DOCKER_", "TESTCONTAINERS_")
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ class Run:
 def environment(addresses: Mapping[str, str]) -> dict[str, str]:
     """The environment in which a recipe runs: little, and the same everywhere."""
     passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    coverage = {k: v for k, v in os.environ.items() if k.startswith("COVERAGE_")}
-    return {**passed, **coverage, "TZ": "UTC", "PYTHONHASHSEED": "0", **addresses}
+    tools = {k: v for k, v in os.environ.items() if k.startswith(_TOOLS)}
+    return {**passed, **tools, "TZ": "UTC", "PYTHONHASHSEED": "0", **addresses}
 
 
 class ForkServer:

@@ -51,7 +51,7 @@ def forced_provider(name: str | None) -> Provider | None:
 def choose(engine: Engine, forced: Provider | None = None) -> Choice:
     """The first provider that can serve. Raises UnavailableError."""
     if forced == "container" and engine.port is None:
-        forced = "embedded"  # what runs in this process needs no container
+        forced = None  # what has no port needs no container
     for provider in (forced,) if forced else PROVIDERS:
         if choice := _offer(engine, provider):
             return choice

@@ -56,6 +56,8 @@ stop() {
 }
 trap stop EXIT
 export DOCKER_HOST="unix://$folder/socket"
+# This may be a container itself; its loopback is where the ports are.
+export TESTCONTAINERS_CONNECTION_MODE=docker_host
 for _ in $(seq 100); do
   docker info >/dev/null 2>&1 && break
   sleep 0.1
