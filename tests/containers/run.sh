@@ -18,5 +18,5 @@ chapters=(postgresql mysql redis testing)
 export COOKBOOK_PROVIDER=container
 export COOKBOOK_REQUIRE=postgresql,postgresql_tls,mysql,redis,docker
 exec .venv/bin/pytest --numprocesses=auto --ledger=build/containers.json \
-  tests/containers tests/recipes/test_output.py "${chapters[@]/#/tests/recipes/}" \
+  tests/containers tests/cookbook/test_compose.py tests/recipes/test_output.py "${chapters[@]/#/tests/recipes/}" \
   "${chapters[@]/#/--recipe=}" "$@"
