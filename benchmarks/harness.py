@@ -1,9 +1,10 @@
 """What the machinery costs, beside a loop over `python FILE`.
 
-Timed are whole processes, from start to end, in a copy of the checkout. The group
-`recipes` runs with the engines up: Python, pytest, its workers, the drivers, the empty
-places, the comparison and the ledger are in, the start of the engines is not. It is the
-group `engines`.
+The group `recipes` runs with the engines up; their start is the group `engines`. Each
+recipe gets an empty place and a process of its own, and its output is compared. Timed
+are the parts of the machinery that do this, the start of the fork server with its
+drivers included; then pytest as a whole process, which adds its own start, that of its
+workers, and the ledger.
 """
 
 import os
@@ -12,18 +13,20 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from threading import Lock
 from time import perf_counter
 
 from benchmarks.common import Progress, Way, chart, interleaved
 from cookbook import catalog
 from cookbook.catalog import Recipe
 from cookbook.engines import engine, serving
-from cookbook.engines.base import new_name
+from cookbook.engines.base import Server, new_name
 from cookbook.pages.chart import Chart
 from cookbook.paths import ROOT
-from cookbook.runner import environment
+from cookbook.runner import ForkServer, Runner, environment
 from cookbook.servers import Servers
 
 WORKERS = 2
@@ -41,6 +44,11 @@ def run(quick: bool, progress: Progress) -> Chart:
             groups = {"engines": interleaved([start], runs, progress)}
             recipes = [r for r in asked if set(r.needs) <= set(servers.running)]
             ways = [
+                Way(
+                    f"fork server, {WORKERS} at a time, outputs compared",
+                    "recipe",
+                    lambda: forked(recipes, servers),
+                ),
                 Way(
                     f"pytest, {WORKERS} workers, outputs compared",
                     "recipe",
@@ -86,15 +94,51 @@ def together(checkout: Path, pattern: str, servers: Servers) -> Callable[[], flo
     """The output test of the recipes, told where the engines are."""
     command = [*("-m", "pytest", "-q", f"-n{WORKERS}", "tests/recipes/test_output.py")]
     command += [f"--recipe={pattern}", "--ledger=build/output.json"]
-    up = {engine(s.engine).env: s.url for s in servers.running.values() if s.url}
+    up: dict[str, str] = {}
+    for server in servers.running.values():
+        up |= engine(server.engine).variables(server.url) if server.url else {}
     return lambda: seconds(command, checkout, of_the_copy(checkout) | up)[0]
+
+
+def forked(recipes: Iterable[Recipe], servers: Servers) -> float:
+    """All of them, as the output test runs them. Raises RuntimeError at a difference."""
+    modules = {name for recipe in recipes for name in recipe.imports}
+    lock = Lock()  # the connection for places is one for a process
+
+    def run_one(recipe: Recipe) -> None:
+        with ExitStack() as stack:
+            addresses = {}
+            for need in recipe.needs:
+                server = servers.running[need]
+                with lock:
+                    url = engine(need).create_place(server, new_name())
+                stack.callback(drop, need, server, url)
+                addresses |= engine(need).variables(url)
+            run = runner.run(recipe.path, addresses)
+            if run.code or run.stdout != recipe.output.read_text("utf-8"):
+                raise RuntimeError(f"{recipe.id}: {run.stdout}{run.stderr}")
+
+    def drop(need: str, server: Server, url: str) -> None:
+        with lock:
+            engine(need).drop_place(server, url)
+
+    started = perf_counter()
+    with (
+        ForkServer(sorted(modules)) as fork_server,
+        ThreadPoolExecutor(WORKERS) as pool,
+    ):
+        runner = Runner(fork_server.address)
+        list(pool.map(run_one, recipes))
+        return perf_counter() - started
 
 
 def alone(recipe: Recipe, servers: Servers) -> float:
     """The file by itself, in an empty directory and in empty places."""
     places = [servers.running[need] for need in recipe.needs]
     urls = [engine(s.engine).create_place(s, new_name()) for s in places]
-    up = {engine(s.engine).env: url for s, url in zip(places, urls, strict=True)}
+    up: dict[str, str] = {}
+    for server, url in zip(places, urls, strict=True):
+        up |= engine(server.engine).variables(url)
     try:
         with tempfile.TemporaryDirectory() as folder:
             return seconds([str(recipe.path)], Path(folder), environment(up))[0]
