@@ -101,13 +101,13 @@ def together(checkout: Path, pattern: str, servers: Servers) -> Callable[[], flo
 
 
 def forked(recipes: Iterable[Recipe], servers: Servers) -> float:
-    """All of them, as the output test runs them. Raises RuntimeError at a difference."""
+    """All of them, as the output test does. Raises RuntimeError at a difference."""
     modules = {name for recipe in recipes for name in recipe.imports}
     lock = Lock()  # the connection for places is one for a process
 
     def run_one(recipe: Recipe) -> None:
         with ExitStack() as stack:
-            addresses = {}
+            addresses: dict[str, str] = {}
             for need in recipe.needs:
                 server = servers.running[need]
                 with lock:
