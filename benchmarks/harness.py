@@ -23,7 +23,7 @@ from benchmarks.common import Progress, Way, chart, interleaved
 from cookbook import catalog
 from cookbook.catalog import Recipe
 from cookbook.engines import engine, serving
-from cookbook.engines.base import Server, new_name
+from cookbook.engines.base import Engine, Server, new_name
 from cookbook.pages.chart import Chart
 from cookbook.paths import ROOT
 from cookbook.runner import ForkServer, Runner, environment
@@ -42,7 +42,13 @@ def run(quick: bool, progress: Progress) -> Chart:
         try:
             start = Way("all engines", "recipe", lambda: start_all(servers, names))
             groups = {"engines": interleaved([start], runs, progress)}
-            recipes = [r for r in asked if set(r.needs) <= set(servers.running)]
+            recipes = [
+                recipe
+                for recipe in asked
+                if all(
+                    serving(need)[0].name in servers.running for need in recipe.needs
+                )
+            ]
             ways = [
                 Way(
                     f"fork server, {WORKERS} at a time, outputs compared",
@@ -103,24 +109,12 @@ def together(checkout: Path, pattern: str, servers: Servers) -> Callable[[], flo
 def forked(recipes: Iterable[Recipe], servers: Servers) -> float:
     """All of them, as the output test does. Raises RuntimeError at a difference."""
     modules = {name for recipe in recipes for name in recipe.imports}
-    lock = Lock()  # the connection for places is one for a process
 
     def run_one(recipe: Recipe) -> None:
-        with ExitStack() as stack:
-            addresses: dict[str, str] = {}
-            for need in recipe.needs:
-                server = servers.running[need]
-                with lock:
-                    url = engine(need).create_place(server, new_name())
-                stack.callback(drop, need, server, url)
-                addresses |= engine(need).variables(url)
+        with places(recipe, servers) as addresses:
             run = runner.run(recipe.path, addresses)
-            if run.code or run.stdout != recipe.output.read_text("utf-8"):
-                raise RuntimeError(f"{recipe.id}: {run.stdout}{run.stderr}")
-
-    def drop(need: str, server: Server, url: str) -> None:
-        with lock:
-            engine(need).drop_place(server, url)
+        if run.code or run.stdout != recipe.output.read_text("utf-8"):
+            raise RuntimeError(f"{recipe.id}: {run.stdout}{run.stderr}")
 
     started = perf_counter()
     with (
@@ -134,17 +128,34 @@ def forked(recipes: Iterable[Recipe], servers: Servers) -> float:
 
 def alone(recipe: Recipe, servers: Servers) -> float:
     """The file by itself, in an empty directory and in empty places."""
-    places = [servers.running[need] for need in recipe.needs]
-    urls = [engine(s.engine).create_place(s, new_name()) for s in places]
-    up: dict[str, str] = {}
-    for server, url in zip(places, urls, strict=True):
-        up |= engine(server.engine).variables(url)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            return seconds([str(recipe.path)], Path(folder), environment(up))[0]
-    finally:
-        for server, url in zip(places, urls, strict=True):
-            engine(server.engine).drop_place(server, url)
+    with (
+        places(recipe, servers) as addresses,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        return seconds([str(recipe.path)], Path(folder), environment(addresses))[0]
+
+
+_one_at_a_time = Lock()  # a process has one connection for the places of an engine
+
+
+@contextmanager
+def places(recipe: Recipe, servers: Servers) -> Iterator[dict[str, str]]:
+    """The environment of the recipe: an empty place in each engine that it needs."""
+    with ExitStack() as stack:
+        addresses: dict[str, str] = {}
+        for need in recipe.needs:
+            one = serving(need)[0]
+            server = servers.running[one.name]
+            with _one_at_a_time:
+                url = one.create_place(server, new_name())
+            stack.callback(_drop, one, server, url)
+            addresses |= engine(need).variables(engine(need).address_in(one, url))
+        yield addresses
+
+
+def _drop(one: Engine, server: Server, url: str) -> None:
+    with _one_at_a_time:
+        one.drop_place(server, url)
 
 
 def seconds(

@@ -18,7 +18,7 @@ from cookbook import catalog, ledger, scaffold
 from cookbook import fetch as fetching
 from cookbook import verify as verification
 from cookbook.catalog import Recipe
-from cookbook.engines import ENGINES, compose, engine
+from cookbook.engines import ENGINES, compose, engine, serving
 from cookbook.engines.base import Server, new_name
 from cookbook.errors import CookbookError, UnavailableError
 from cookbook.paths import BUILD, ROOT
@@ -107,15 +107,16 @@ def run(
         names = ", ".join(one.id for one in found)
         raise CookbookError(f"{recipe!r} means several recipes: {names}")
     with ExitStack() as stack:
-        servers = _start(found[0].needs, provider, keep)
+        own = {need: serving(need)[0] for need in found[0].needs}
+        servers = _start([one.name for one in own.values()], provider, keep)
         stack.callback(servers.stop)
         addresses: dict[str, str] = {}
-        for need in found[0].needs:
-            server = servers.running[need]
-            address = engine(need).create_place(server, new_name())
-            addresses |= engine(need).variables(address)
+        for need, one in own.items():
+            server = servers.running[one.name]
+            place = one.create_place(server, new_name())
+            addresses |= engine(need).variables(engine(need).address_in(one, place))
             if not keep:
-                stack.callback(engine(need).drop_place, server, address)
+                stack.callback(one.drop_place, server, place)
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         err.print(f"[dim]{found[0].id} on {_labels(servers.running.values())}")
         code = subprocess.run(
@@ -189,6 +190,8 @@ def doctor(provider: Provider = None) -> None:
     table = Table("", "Engine", "Served by", "Version, or what to do", box=None)
     up_now = kept()
     for name, one in ENGINES.items():
+        if one.is_any:
+            continue
         try:
             if name in up_now and not one.external():
                 server = up_now[name]

@@ -17,7 +17,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cookbook.catalog import Recipe
-from cookbook.engines import serving
+from cookbook.engines import engine, serving
 from cookbook.engines.base import Provider
 from cookbook.paths import LEDGER, ROOT, TESTS
 
@@ -190,7 +190,7 @@ def is_valid(record: Record) -> bool:
 @functools.cache
 def _engine_files(needs: tuple[str, ...]) -> list[Path]:
     """The modules that define the engines, and those they build on."""
-    engines = [type(one) for need in needs for one in serving(need)]
+    engines = [type(one) for need in needs for one in (engine(need), *serving(need))]
     names = {base.__module__ for one in engines for base in one.__mro__}
     ours = sorted(name for name in names if name.startswith("cookbook."))
     return [Path(str(sys.modules[name].__file__)) for name in ours]

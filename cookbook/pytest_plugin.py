@@ -126,7 +126,8 @@ def _required(config: pytest.Config) -> frozenset[str]:
         known = {name: engine(name) for name in wanted if name != "all"}
     except CookbookError as error:
         raise pytest.UsageError(f"required: {error}") from None
-    return frozenset(ENGINES if "all" in wanted else known)
+    every = (name for name, one in ENGINES.items() if not one.is_any)
+    return frozenset(every if "all" in wanted else known)
 
 
 def _in_scope(config: pytest.Config) -> list[Recipe]:
@@ -158,10 +159,17 @@ def _asked(config: pytest.Config) -> list[Recipe]:
 
 def _to_start(need: str, forced: Provider | None) -> list[str]:
     """The need's own engine, then those that serve it by another program."""
-    own, *others = serving(need)
-    same = expected_identity(own, forced) if others else None
-    others = [e for e in others if not same or expected_identity(e, forced) != same]
-    return [one.name for one in (own, *others)]
+    first, *others = serving(need)
+    if not others:
+        return [first.name]
+    programs: set[str | None] = set()
+    wanted = []
+    for one in (first, *others):
+        program = expected_identity(one, forced)
+        if program is None or program not in programs:
+            wanted.append(one.name)
+            programs.add(program)
+    return wanted
 
 
 # Places: the fixture of an engine gives the address of an empty one.
@@ -170,15 +178,14 @@ def _to_start(need: str, forced: Provider | None) -> list[str]:
 def _engines_to_run(servers: Servers, fixture: str) -> list[str]:
     """The fixture's own engine, then those that serve it and are something else."""
     own, *others = (e.name for e in serving(fixture))
-    product = servers.running[own].product if own in servers.running else None
-    return [
-        own,
-        *(
-            name
-            for name in others
-            if name in servers.running and servers.running[name].product != product
-        ),
-    ]
+    products = {servers.running[own].product} if own in servers.running else set()
+    names = [own]
+    for name in others:
+        server = servers.running.get(name)
+        if server and server.product not in products:
+            names.append(name)
+            products.add(server.product)
+    return names
 
 
 def _server(request: pytest.FixtureRequest, name: str) -> Server:
@@ -203,7 +210,7 @@ def _fixture_for(fixture: str) -> Any:
         request.node.user_properties.append(("engine", [fixture, name]))
         server = _server(request, name)
         address = engine(name).create_place(server, new_name())
-        yield Address(address)
+        yield Address(engine(fixture).address_in(engine(name), address))
         engine(name).drop_place(server, address)
 
     place.__doc__ = f"The address of an empty place in {engine(fixture).title}."
@@ -221,8 +228,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         _parametrize_outputs(metafunc, servers)
         return
     for fixture in metafunc.fixturenames:
-        if fixture in ENGINES and len(names := _engines_to_run(servers, fixture)) > 1:
-            metafunc.parametrize(fixture, names, indirect=True)
+        if fixture in ENGINES:
+            names = _engines_to_run(servers, fixture)
+            if names != [fixture]:
+                metafunc.parametrize(fixture, names, indirect=True)
 
 
 # The output test: every recipe, on every engine that it runs on.
@@ -258,8 +267,10 @@ def addresses(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
             places.append((fixture, server, address))
         yield {
             variable: Address(value)
-            for name, _, url in places
-            for variable, value in engine(name).variables(url).items()
+            for fixture, server, url in places
+            for variable, value in engine(fixture)
+            .variables(engine(fixture).address_in(engine(server.engine), url))
+            .items()
         }
     finally:
         for _, server, address in places:

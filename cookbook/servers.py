@@ -50,6 +50,8 @@ def forced_provider(name: str | None) -> Provider | None:
 
 def choose(engine: Engine, forced: Provider | None = None) -> Choice:
     """The first provider that can serve. Raises UnavailableError."""
+    if engine.is_any:
+        raise UnavailableError(f"{engine.title}: name one, such as sqlite")
     if forced == "container" and engine.port is None:
         forced = None  # what has no port needs no container
     for provider in (forced,) if forced else PROVIDERS:

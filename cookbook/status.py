@@ -37,11 +37,12 @@ def standings(recipe: Recipe, records: Ledger) -> list[Standing]:
     """How the recipe stands on each set of engines it is for."""
     found = {record.where: _judge(recipe, record) for record in records.of(recipe.id)}
     own, *others = _sets_of_engines(recipe)
+    is_any = any(ENGINES[need].is_any for need in recipe.needs)
     result = [found.pop(own, Standing(recipe, own, "not_run", NEVER))]
     for where in others:
         if where in found:
             result.append(found.pop(where))
-        elif result[0].ran and not _served_by(where, result[0].record):
+        elif not is_any and result[0].ran and not _served_by(where, result[0].record):
             result.append(Standing(recipe, where, "not_run", NEVER))
     return result + [standing for standing in found.values() if standing.ran]
 

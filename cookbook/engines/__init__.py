@@ -39,6 +39,9 @@ def engine(name: str) -> Engine:
 
 
 def serving(fixture: str) -> list[Engine]:
-    """The engines that a fixture runs its tests on: its own first."""
+    """The engines that a fixture runs its tests on: the first is its own."""
     own = engine(fixture)
+    if own.is_any:
+        every = [e for e in ENGINES.values() if e.dialect]
+        return sorted(every, key=lambda e: e.port is not None)  # SQLite is always there
     return [own, *(e for e in ENGINES.values() if e.fixture == fixture)]

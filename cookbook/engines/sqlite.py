@@ -14,6 +14,7 @@ class SQLite(Engine):
     env = "SQLITE_PATH"
     example = "cookbook.db"
     install = "it comes with Python"
+    dialect = "sqlite"
 
     starter = Starter(
         body="""\
@@ -25,6 +26,9 @@ return answer""",
 
     def embedded(self) -> Program:
         return Program(Path(sqlite3.__file__), f"SQLite {sqlite3.sqlite_version}")
+
+    def sqlalchemy_url(self, address: str) -> str:
+        return f"sqlite:///{address}"
 
     def identify(self, url: str) -> tuple[str, str]:
         return self.title, sqlite3.sqlite_version

@@ -44,7 +44,7 @@ def _facts(group: list[Standing], state: State) -> list[tuple[str, str]]:
         return [("Engine", ", ".join(titles))]
     newest = max(ran, key=lambda record: record.started)
     facts = []
-    for used in newest.engines:
+    for used in {used.engine: used for r in ran for used in r.engines}.values():
         small = f" <small>stand-in for {used.stand_in_for}</small>"
         small = small if used.stand_in_for else ""
         facts.append(("Engine", f"{html.escape(f'{used.name} {used.version}')}{small}"))

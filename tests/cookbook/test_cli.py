@@ -97,6 +97,15 @@ def test_doctor_says_what_is_missing(checkout):
     assert "no external MySQL: set MYSQL_URL" in told
 
 
+def test_a_recipe_for_any_database_is_verified_on_each(checkout):
+    checkout.run("cookbook", "new", "sqlalchemy/count_rows", "--needs", "database")
+    done = checkout.run("cookbook", "verify", "sqlalchemy")
+    assert done.returncode == 0, done.stdout + done.stderr
+    used = {record.engines[0].engine for record in checkout.records()}
+    assert {"sqlite", "postgresql"} <= used
+    assert "on SQLite" in checkout.run("cookbook", "run", "sqlalchemy").stderr
+
+
 @pytest.mark.parametrize(
     ("name", "more"),
     [
