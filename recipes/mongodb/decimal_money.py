@@ -103,7 +103,7 @@ def main() -> None:
         for _ in range(3):
             balance = deposit(accounts, "anna", Decimal("0.10"))
         print("three times 0.10:", balance)
-        print("in all:", total(accounts))
+        print("in all:", to_cents(total(accounts)))
         for amount in (Decimal("-0.31"), Decimal("0.005")):
             try:
                 deposit(accounts, "anna", amount)

@@ -67,7 +67,7 @@ def to_json(document: Document) -> str:
 
 # --8<-- [start:export]
 # Canonical: every number keeps its type. Relaxed, the default, makes 64 bits of 32.
-OPTIONS = JSONOptions(json_mode=JSONMode.CANONICAL, tz_aware=True, tzinfo=UTC)
+OPTIONS = JSONOptions(json_mode=JSONMode.CANONICAL)
 
 
 def export(collection: Collection[Document], file: TextIO) -> int:
