@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from bson import json_util
+from bson import ObjectId, json_util
+from bson.errors import BSONError
 from bson.json_util import JSONMode, JSONOptions
 from pymongo import DESCENDING, IndexModel, MongoClient
 from pymongo.collection import Collection
@@ -66,14 +67,15 @@ def _write(order: Document) -> str:
     return json_util.dumps([order["placed"], order["_id"]], json_options=_OPTIONS)
 
 
-def _read(after: str) -> tuple[datetime, Any]:
+def _read(after: str) -> tuple[datetime, ObjectId | int | str]:
     try:
-        placed, last = json_util.loads(after, json_options=_OPTIONS)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"no such page: {after!r}") from error
-    if not isinstance(placed, datetime) or isinstance(last, dict):
-        raise ValueError(f"no such page: {after!r}")  # a dict might be an operator
-    return placed, last
+        read = json_util.loads(after, json_options=_OPTIONS)
+    except (ValueError, TypeError, BSONError):
+        read = None
+    match read:  # no other types: a dict might be an operator
+        case [datetime() as placed, (ObjectId() | int() | str()) as last]:
+            return placed, last
+    raise ValueError(f"no such page: {after!r}")
 
 
 # --8<-- [end:page]

@@ -44,7 +44,8 @@ def test_all_in_the_same_moment(db, size):
 
 
 def test_size_of_a_page(orders):
-    """A page holds as many as were asked for, the last one the rest, without `after`."""
+    """A page holds as many as were asked for; the last one has the rest and no
+    `after`."""
     pages = [newest(orders, "anna", size=3)]
     while pages[-1].after is not None:
         pages.append(newest(orders, "anna", pages[-1].after, 3))
@@ -94,6 +95,8 @@ FORGED = [
     "[1, 2]",
     '["2026-11-21", 2]',
     '[{"$date": "2026-11-21T12:00:00Z"}, {"$gt": 0}]',
+    '[{"$date": "2026-11-21T12:00:00Z"}, {"$oid": "x"}]',
+    '[{"$date": "2026-11-21T12:00:00Z"}, {"$oid": 7}]',
     '[{"$date": "2026-11-21T12:00:00Z"}]',
 ]
 
