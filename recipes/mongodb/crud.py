@@ -28,7 +28,7 @@ NO_SERVER = (
 # --8<-- [start:create]
 def add(products: Collection[Document], product: Document) -> None:
     """Insert a product under its SKU. Raises DuplicateKeyError if it is there."""
-    sku, *_ = product["sku"], product["stock"]  # KeyError before it is stored
+    sku, _ = product["sku"], product["stock"]  # KeyError before anything is stored
     products.insert_one({**product, "_id": sku})  # a copy: pymongo writes into its own
 
 

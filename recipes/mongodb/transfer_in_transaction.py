@@ -52,7 +52,8 @@ def transfer(
         raise ValueError(f"{amount} is no amount to pay")
     if payer == payee:
         raise ValueError(f"account {payer} cannot pay itself")
-    plus, minus = Decimal128(amount), Decimal128(-amount)
+    cents = round(amount, 2)  # 30.1 and 30.10 are the same payment
+    plus, minus = Decimal128(cents), Decimal128(-cents)
     payment = {"_id": key, "payer": payer, "payee": payee, "amount": plus}
 
     def move(session: ClientSession) -> bool:

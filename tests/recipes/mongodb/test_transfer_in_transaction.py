@@ -44,8 +44,9 @@ def test_exact_beyond_a_float(bank):
 
 
 def test_same_key_moves_once(bank):
-    """A payment sent twice with the same key moves money once."""
-    sent = [transfer(bank, "a", 1, 2, Decimal(30)) for _ in range(2)]
+    """A payment sent twice with the same key moves money once; 30 and 30.00 are the
+    same amount."""
+    sent = [transfer(bank, "a", 1, 2, Decimal(amount)) for amount in ("30", "30.00")]
     assert sent == [True, False]
     assert balances(bank) == [70, 80]
 
