@@ -61,6 +61,7 @@ class Engine(ABC):
     env: ClassVar[str]  # the variable that holds the address
     example: ClassVar[str]  # such an address, as docker-compose.yml publishes it
     port: ClassVar[int | None] = None  # inside the container
+    keeps_user: ClassVar[bool] = False  # root may start it, and no other user can
     install: ClassVar[str]  # what to install where nothing was found
     fetches: ClassVar[str | None] = None  # what `cookbook fetch` gets, and with what
     fixture: ClassVar[str | None] = None  # the engine in whose place it may serve
@@ -149,6 +150,12 @@ class Engine(ABC):
     def url(self, folder: Path, port: int, password: str) -> str:
         """The administrator's address of a server of our own, in that directory."""
         raise NotImplementedError
+
+    def settle(self, url: str) -> None:  # noqa: B027 - most need nothing
+        """Finish the start of a server of our own, as soon as it answers.
+
+        Called again until it raises nothing.
+        """
 
     def container_url(self, folder: Path, port: int) -> str:
         """The administrator's address of the service in docker-compose.yml."""

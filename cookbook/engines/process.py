@@ -107,7 +107,7 @@ def start(engine: Engine, program: Program, folder: Path) -> str:
     Raises BrokenServerError with the last lines of the server's log.
     """
     password = secrets.token_urlsafe(16)
-    drop = _other_user()
+    drop = {} if engine.keeps_user else _other_user()
     for name in ("data", "tmp"):
         (folder / name).mkdir(mode=0o700)
         _give_to_server_user(folder / name)
@@ -192,6 +192,7 @@ def _wait_until_ready(
     deadline = time.monotonic() + READY_WITHIN
     while process.poll() is None:
         try:
+            engine.settle(url)
             engine.identify(url)
         except Exception as error:  # noqa: BLE001 - each driver has its own
             if time.monotonic() > deadline:
