@@ -23,6 +23,7 @@ class Program:
 
     path: Path
     version: str  # what the program answers to --version
+    as_ourselves: bool = False  # another user could not read this Python, say
 
 
 @dataclass(frozen=True)
