@@ -14,7 +14,7 @@ import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import parse_qs, quote, unquote, urlsplit, urlunsplit
 
 from cookbook import fetch as fetching
@@ -116,7 +116,9 @@ class DynamoDB(Engine):
     example = "http://127.0.0.1:18000"
     port = 8000
     install = "pip install ministack"
-    fetches = f"DynamoDB Local {_VERSION}, with Maven and a JDK from {_JAVA} on"
+    fetches: ClassVar[str | None] = (
+        f"DynamoDB Local {_VERSION}, with Maven and a JDK from {_JAVA} on"
+    )
 
     starter = Starter(
         body="""\

@@ -1,4 +1,4 @@
-"""What the tests of this chapter share: clients, and a server that says what we want."""
+"""What the tests of this chapter share: clients, and a server on a lead."""
 
 import json
 import threading
@@ -96,7 +96,9 @@ class Stage:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                request = json.loads(
+                    self.rfile.read(int(self.headers["Content-Length"]))
+                )
                 operation = self.headers["X-Amz-Target"].partition(".")[2]
                 stage.calls.append(operation)
 
@@ -115,7 +117,9 @@ class Stage:
                         with error:
                             return json.load(error)
 
-                answer = stage.plays.get(operation, lambda it, ask: ask(it))(request, ask)
+                answer = stage.plays.get(operation, lambda it, ask: ask(it))(
+                    request, ask
+                )
                 body = json.dumps(answer).encode()
                 self.send_response(400 if "__type" in answer else 200)
                 self.send_header("Content-Type", "application/x-amz-json-1.0")
@@ -148,6 +152,6 @@ def stage(dynamodb) -> Iterator[Stage]:
 def throttled() -> dict:
     """The answer of a table that has no capacity left."""
     return {
-        "__type": "com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException",
-        "message": "The level of configured provisioned throughput was exceeded.",
+        "__type": "com.amazonaws.dynamodb.v20120810#ThrottlingException",
+        "message": "Throughput exceeds the current capacity of your table.",
     }
