@@ -31,7 +31,8 @@ def transfer(
     or too little in it). Then nothing moved. After any other error, such as a conflict
     with another transaction or a lost line, call again with the same payment.
     """
-    if payer == payee or not amount.is_finite() or not 0 < amount == round(amount, 2):
+    cents = amount.is_finite() and 0 < amount < 10**12 and amount == round(amount, 2)
+    if not cents or payer == payee:
         raise ValueError(f"cannot move {amount} from {payer} to {payee}")
     order = {"id": f"payment#{payment}", "to": payee, "from": payer, "amount": amount}
     try:

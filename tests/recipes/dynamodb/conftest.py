@@ -13,6 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 import boto3
 import pytest
 from botocore.config import Config
+from pynamodb.exceptions import PynamoDBException
 
 from cookbook.engines import engine
 
@@ -155,3 +156,10 @@ def throttled() -> dict:
         "__type": "com.amazonaws.dynamodb.v20120810#ThrottlingException",
         "message": "Throughput exceeds the current capacity of your table.",
     }
+
+
+def code(error: Any) -> str:
+    """What DynamoDB said, through boto3 or PynamoDB."""
+    if isinstance(error, PynamoDBException):
+        return error.cause_response_code or str(error)
+    return error.response["Error"]["Code"]
