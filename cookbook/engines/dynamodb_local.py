@@ -10,7 +10,6 @@ from cookbook.paths import FETCHED
 class DynamoDBLocal(DynamoDB):
     name = "dynamodb_local"
     title = "Amazon DynamoDB"
-    example = "http://127.0.0.1:18001"
     install = "`cookbook fetch dynamodb`"
     fetches = None  # what is fetched for `dynamodb` serves here
 

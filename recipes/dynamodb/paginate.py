@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["boto3>=1.40"]
+# dependencies = ["boto3>=1.40", "botocore>=1.40"]
 # ///
 """Read page by page.
 

@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["boto3>=1.40"]
+# dependencies = ["boto3>=1.40", "botocore>=1.40"]
 # [tool.cookbook]
 # needs = ["dynamodb_local"]
 # ///
@@ -66,7 +66,7 @@ def scan_gently(
 # --8<-- [end:gently]
 
 NO_SERVER = (
-    "Set AWS_ENDPOINT_URL, for example http://127.0.0.1:18001, with AWS_ACCESS_KEY_ID,"
+    "Set AWS_ENDPOINT_URL, for example http://127.0.0.1:18000, with AWS_ACCESS_KEY_ID,"
     " AWS_SECRET_ACCESS_KEY and AWS_DEFAULT_REGION"
     " after `docker compose up -d --wait dynamodb_local`"
 )
