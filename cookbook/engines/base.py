@@ -23,6 +23,7 @@ class Program:
 
     path: Path
     version: str  # what the program answers to --version
+    as_ourselves: bool = False  # another user could not read this Python, say
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,6 @@ class Engine(ABC):
     env: ClassVar[str]  # the variable that holds the address
     example: ClassVar[str]  # such an address, as docker-compose.yml publishes it
     port: ClassVar[int | None] = None  # inside the container
-    keeps_user: ClassVar[bool] = False  # root may start it, and no other user can
     install: ClassVar[str]  # what to install where nothing was found
     fetches: ClassVar[str | None] = None  # what `cookbook fetch` gets, and with what
     fixture: ClassVar[str | None] = None  # the engine in whose place it may serve

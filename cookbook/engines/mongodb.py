@@ -43,7 +43,6 @@ class MongoDB(Engine):
     env = "MONGODB_URI"
     example = "mongodb://127.0.0.1:27018/cookbook?directConnection=true"
     port = 27017
-    keeps_user = True  # Python itself may lie in the home directory of root
     install = "install mongod"
     fetches: ClassVar[str | None] = (
         "mongoeco, a stand-in in Python 3.13, from PyPI (0.15 GB)"
@@ -67,7 +66,8 @@ with MongoClient(address, timeoutMS=5000) as client:
         if not found:
             return None
         version = re.sub(r"(.*)-(.*)\.dist-info", r"\1 \2", found[0].name)
-        return Program(self.fetched / "bin" / "python", version)
+        # Python itself may lie in the home directory of root.
+        return Program(self.fetched / "bin" / "python", version, as_ourselves=True)
 
     def fetch(self, folder: Path) -> None:
         uv = Path(sys.executable).with_name("uv")

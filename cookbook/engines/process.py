@@ -107,10 +107,11 @@ def start(engine: Engine, program: Program, folder: Path) -> str:
     Raises BrokenServerError with the last lines of the server's log.
     """
     password = secrets.token_urlsafe(16)
-    drop = {} if engine.keeps_user else _other_user()
+    drop = {} if program.as_ourselves else _other_user()
     for name in ("data", "tmp"):
         (folder / name).mkdir(mode=0o700)
-        _give_to_server_user(folder / name)
+        if drop:
+            _give_to_server_user(folder / name)
     program = _readable(program, folder) if drop else program
     log = folder / "log"
     try:

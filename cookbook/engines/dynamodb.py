@@ -1,0 +1,309 @@
+"""Amazon DynamoDB: MiniStack or DynamoDB Local as its stand-in.
+
+Both keep the data of each access key apart, so a place is an access key of its own.
+"""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import secrets
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+from urllib.parse import parse_qs, quote, unquote, urlsplit, urlunsplit
+
+from cookbook import fetch as fetching
+from cookbook.engines.base import Engine, Program, Server, Starter
+from cookbook.engines.java import java
+from cookbook.errors import UnavailableError
+
+if TYPE_CHECKING:  # drivers are imported late: not every extra is installed
+    from botocore.session import Session
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+_REGION = "eu-central-1"
+_VERSION = "3.3.1"
+_JARS_SHA256 = "f06dc6fe5f50707291aaf5c3e730d06fc5f01a40928ca5c59d9c0f9255b8290f"
+_JAVA = 17
+# Without what it needs for its telemetry, which is switched off; one class of it must
+# be there all the same.
+_POM = f"""\
+<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>cookbook</groupId>
+  <artifactId>dynamodb</artifactId>
+  <version>1</version>
+  <dependencies>
+    <dependency>
+      <groupId>software.amazon.dynamodb</groupId>
+      <artifactId>DynamoDBLocal</artifactId>
+      <version>{_VERSION}</version>
+      <exclusions>
+        <exclusion>
+          <groupId>software.amazon.awssdk</groupId>
+          <artifactId>cognitoidentity</artifactId>
+        </exclusion>
+        <exclusion>
+          <groupId>software.amazon.awssdk</groupId>
+          <artifactId>cognitoidentityprovider</artifactId>
+        </exclusion>
+        <exclusion>
+          <groupId>software.amazon.awssdk</groupId>
+          <artifactId>dynamodb-enhanced</artifactId>
+        </exclusion>
+        <exclusion>
+          <groupId>software.amazon.awssdk</groupId>
+          <artifactId>pinpoint</artifactId>
+        </exclusion>
+        <exclusion>
+          <groupId>org.mockito</groupId>
+          <artifactId>mockito-core</artifactId>
+        </exclusion>
+      </exclusions>
+    </dependency>
+    <dependency>
+      <groupId>software.amazon.awssdk</groupId>
+      <artifactId>pinpoint</artifactId>
+      <version>2.25.50</version>
+      <exclusions>
+        <exclusion><groupId>*</groupId><artifactId>*</artifactId></exclusion>
+      </exclusions>
+    </dependency>
+  </dependencies>
+</project>
+"""
+_LAUNCHER = """\
+import org.eclipse.jetty.server.HttpConfiguration;
+import org.eclipse.jetty.server.HttpConnectionFactory;
+import org.eclipse.jetty.server.Server;
+import org.eclipse.jetty.server.ServerConnector;
+import software.amazon.dynamodb.services.local.main.CommandLineInput;
+import software.amazon.dynamodb.services.local.main.ServerRunner;
+
+/** DynamoDB Local on loopback, saying its version: it has no options for that. */
+public class Launcher {
+    public static void main(String[] arguments) throws Exception {
+        var input = new CommandLineInput(arguments);
+        input.init();
+        var local = ServerRunner.createServer(input);
+        var field = local.getClass().getDeclaredField("server");
+        field.setAccessible(true);
+        for (var connector : ((Server) field.get(local)).getConnectors()) {
+            ((ServerConnector) connector).setHost("127.0.0.1");
+            connector.getConnectionFactory(HttpConnectionFactory.class)
+                .getHttpConfiguration()
+                .addCustomizer((request, headers) -> {
+                    headers.add("X-DynamoDB-Local", input.getVersion());
+                    return request;
+                });
+        }
+        local.start();
+        local.join();
+    }
+}
+"""
+
+
+class DynamoDB(Engine):
+    name = "dynamodb"
+    title = "Amazon DynamoDB"
+    env = "AWS_ENDPOINT_URL"
+    example = "http://127.0.0.1:18000"
+    port = 8000
+    install = "pip install ministack"
+    fetches: ClassVar[str | None] = (
+        f"DynamoDB Local {_VERSION}, with Maven and a JDK from {_JAVA} on"
+    )
+
+    starter = Starter(
+        body="""\
+parts = urlsplit(address)  # what is not in it comes from the environment
+client = boto3.client(
+    "dynamodb",
+    endpoint_url=f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}",
+    aws_access_key_id=parts.username,
+    aws_secret_access_key=parts.password,
+    region_name=dict(parse_qsl(parts.query)).get("region"),
+)
+return 42 + len(client.list_tables()["TableNames"])""",
+        driver="import boto3",
+        dependency="boto3>=1.40",
+        standard=("from urllib.parse import parse_qsl, urlsplit",),
+    )
+
+    @property
+    def no_server(self) -> str:
+        return (
+            f"Set {self.env}, for example {self.example}, with AWS_ACCESS_KEY_ID,"
+            " AWS_SECRET_ACCESS_KEY and AWS_DEFAULT_REGION"
+            f" after `docker compose up -d --wait {self.name}`"
+        )
+
+    def variables(self, address: str) -> dict[str, str]:
+        """One address holds them all: http://key:secret@host:port/?region=name."""
+        parts = urlsplit(address)
+        host = parts.netloc.rpartition("@")[2]
+        return {
+            self.env: urlunsplit((parts.scheme, host, "", "", "")),
+            "AWS_ACCESS_KEY_ID": unquote(parts.username or "cook"),
+            "AWS_SECRET_ACCESS_KEY": unquote(parts.password or "cook"),
+            "AWS_DEFAULT_REGION": parse_qs(parts.query).get("region", [_REGION])[0],
+        }
+
+    def external(self) -> str | None:
+        get = os.environ.get
+        endpoint = get("AWS_ENDPOINT_URL_DYNAMODB") or get(self.env)
+        if not endpoint:  # never an account in the cloud that happens to be at hand
+            return None
+        parts = urlsplit(endpoint)
+        key = get("AWS_ACCESS_KEY_ID") or "cook"
+        secret = get("AWS_SECRET_ACCESS_KEY") or "cook"
+        region = get("AWS_DEFAULT_REGION") or get("AWS_REGION") or _REGION
+        host = parts.netloc.rpartition("@")[2]
+        netloc = f"{quote(key, safe='')}:{quote(secret, safe='')}@{host}"
+        return urlunsplit((parts.scheme, netloc, "/", f"region={region}", ""))
+
+    def identify(self, url: str) -> tuple[str, str]:
+        endpoint = self.variables(url)[self.env]
+        headers, body = _get(f"{endpoint}/_ministack/health")
+        if "X-DynamoDB-Local" in headers:
+            return "DynamoDB Local", headers["X-DynamoDB-Local"]
+        if headers.get("Server", "").startswith("Jetty("):  # it does not say more
+            return "DynamoDB Local", f"on {headers['Server']}"
+        if b'"iot_mtls"' in body:
+            return "MiniStack", json.loads(body)["version"]
+        raise ValueError("it is neither MiniStack nor DynamoDB Local")
+
+    def create_place(self, server: Server, name: str) -> str:
+        # Twelve digits: what MiniStack takes for the number of an account.
+        key = f"{secrets.randbelow(10**12):012}"
+        parts = urlsplit(server.url)
+        host = parts.netloc.rpartition("@")[2]
+        url = urlunsplit(parts._replace(netloc=f"{key}:cook@{host}"))
+        if _client(url).list_tables()["TableNames"]:
+            raise UnavailableError(
+                "the server shows the same tables to every access key:"
+                " start DynamoDB Local without -sharedDb"
+            )
+        return url
+
+    def drop_place(self, server: Server, url: str) -> None:
+        client = _client(url)
+        for page in client.get_paginator("list_tables").paginate():
+            for table in page["TableNames"]:
+                found = client.describe_table(TableName=table)["Table"]
+                if found.get("DeletionProtectionEnabled"):
+                    client.update_table(
+                        TableName=table, DeletionProtectionEnabled=False
+                    )
+                client.delete_table(TableName=table)
+
+    def embedded(self) -> Program | None:
+        if not importlib.util.find_spec("ministack"):
+            return None
+        version = importlib.metadata.version("ministack")
+        return Program(Path(sys.executable), f"MiniStack {version}", as_ourselves=True)
+
+    def native(self) -> Program | None:
+        jar = self.fetched / "bin" / f"DynamoDBLocal-{_VERSION}.jar"
+        if not jar.is_file() or not java(_JAVA):
+            return None
+        return Program(jar, f"DynamoDB Local {_VERSION}")
+
+    def fetch(self, folder: Path) -> None:
+        if platform.machine() not in ("x86_64", "AMD64"):
+            raise UnavailableError("Maven has the SQLite that it needs for x86-64 only")
+        maven = fetching.tool("mvn", "install Maven")
+        runtime = java(_JAVA)
+        if not runtime or not runtime.path.with_name("javac").exists():
+            raise UnavailableError(f"install a JDK from version {_JAVA} on")
+        place = folder / "bin"
+        place.mkdir()
+        (folder / "pom.xml").write_text(_POM, "utf-8")
+        plugin = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
+        fetching.run(
+            [
+                *(maven, "--batch-mode", "--quiet", f"{plugin}:copy-dependencies"),
+                *("-DincludeScope=runtime", f"-DoutputDirectory={place}"),
+            ],
+            folder,
+            {**os.environ, "JAVA_HOME": str(runtime.path.parent.parent)},
+        )
+        found = hashlib.sha256()
+        for path in sorted(place.iterdir()):
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            found.update(f"{digest}  {path.name}\n".encode())
+        if (got := found.hexdigest()) != _JARS_SHA256:
+            raise UnavailableError(f"these are not the files of {_VERSION}: {got}")
+        source = folder / "Launcher.java"
+        source.write_text(_LAUNCHER, "utf-8")
+        fetching.run(
+            [
+                *(runtime.path.with_name("javac"), "--release", str(_JAVA)),
+                *("-cp", f"{place}/*", "-d", place, source),
+            ],
+            folder,
+        )
+
+    def command(self, program: Program, folder: Path, port: int) -> list[str]:
+        if program.path.suffix != ".jar":
+            return [str(program.path), "-m", "ministack"]
+        runtime = java(_JAVA)
+        assert runtime
+        place = program.path.parent
+        return [
+            *(str(runtime.path), "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"),
+            *("-XX:-UsePerfData", f"-Djava.io.tmpdir={folder / 'tmp'}"),
+            *(f"-Djava.library.path={place}", "-cp", f"{place}:{place}/*"),
+            *("Launcher", "-inMemory", "-disableTelemetry", "-port", str(port)),
+        ]
+
+    def environment(self, folder: Path, port: int) -> dict[str, str]:
+        """For MiniStack, which listens to the world and serves all of AWS by itself."""
+        return {
+            "BIND_HOST": "127.0.0.1",
+            "GATEWAY_PORT": str(port),
+            "SERVICES": "dynamodb",
+            "IOT_MTLS_ENABLED": "0",
+            "SFTP_ENABLED": "0",
+            "DOCKER_HOST": "unix:///nonexistent",  # it removes containers it calls old
+            "LOG_LEVEL": "WARNING",
+        }
+
+    def url(self, folder: Path, port: int, password: str) -> str:
+        # No password guards it: any access key is let in.
+        return f"http://cook:cook@127.0.0.1:{port}/?region={_REGION}"
+
+
+def _get(url: str) -> tuple[dict[str, str], bytes]:
+    """Headers and body of the answer, also where it is an error: that is an answer."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310
+            return dict(answer.headers), answer.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return dict(error.headers), error.read()
+
+
+_sessions: "dict[int, Session]" = {}  # one for each process: it caches what it reads
+
+
+def _client(address: str) -> "DynamoDBClient":
+    from botocore.config import Config
+    from botocore.session import Session
+
+    session = _sessions.setdefault(os.getpid(), Session())
+    one = DynamoDB().variables(address)
+    return session.create_client(  # type: ignore[return-value]
+        "dynamodb",
+        endpoint_url=one["AWS_ENDPOINT_URL"],
+        aws_access_key_id=one["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=one["AWS_SECRET_ACCESS_KEY"],
+        region_name=one["AWS_DEFAULT_REGION"],
+        config=Config(connect_timeout=5, read_timeout=30),
+    )
