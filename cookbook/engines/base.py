@@ -140,6 +140,12 @@ class Engine(ABC):
         """The administrator's address of a server of our own, in that directory."""
         raise NotImplementedError
 
+    def set_up(self, url: str) -> None:  # noqa: B027 - most need nothing
+        """What a server of our own wants as soon as it answers, such as a first user.
+
+        Called until it raises no more; url is the administrator's address.
+        """
+
     def container_url(self, folder: Path, port: int) -> str:
         """The administrator's address of the service in docker-compose.yml."""
         return self.url(folder, port, "cook")

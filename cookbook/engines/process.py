@@ -174,6 +174,7 @@ def _wait_until_ready(
     deadline = time.monotonic() + READY_WITHIN
     while process.poll() is None:
         try:
+            engine.set_up(url)
             engine.identify(url)
         except Exception as error:  # noqa: BLE001 - each driver has its own
             if time.monotonic() > deadline:
