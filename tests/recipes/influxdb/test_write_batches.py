@@ -27,7 +27,7 @@ def reading(number: int, value: object = 20.5) -> Point:
 
 def options(**changes) -> WriteOptions:
     """A batch is sent when it is full or at the end: never because time went by."""
-    defaults = {"flush_interval": 60_000, "max_retries": 0, "max_close_wait": 10_000}
+    defaults = {"flush_interval": 4_000, "max_retries": 0, "max_close_wait": 10_000}
     return WriteOptions(**defaults | changes)
 
 
