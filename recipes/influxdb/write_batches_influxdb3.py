@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
-from influxdb_client_3 import SYNCHRONOUS, InfluxDBClient3, Point
+from influxdb_client_3 import InfluxDBClient3, Point
 
 NO_SERVER = (
     "Set INFLUXDB_V2_URL, INFLUXDB_V2_TOKEN, INFLUXDB_V2_ORG and INFLUXDB_V2_BUCKET,"
@@ -31,7 +31,6 @@ def connect(url: str, token: str, org: str, bucket: str) -> InfluxDBClient3:
         token=token,
         org=org,
         database=bucket,
-        write_client_options={"write_options": SYNCHRONOUS},
         write_use_v2_api=True,
         write_timeout=5_000,  # ms
     )

@@ -45,6 +45,13 @@ def test_means(ask, put):
     ]
 
 
+def test_other_tags(ask, put):
+    """A sensor has one mean, whatever other tags tell its readings apart."""
+    for celsius, version in ((10.0, "1"), (20.0, "2")):
+        put(reading("hall", NOON, celsius).tag("firmware", version))
+    assert ask(["hall"]) == [Mean("hall", NOON, 15)]
+
+
 def test_range_is_half_open(ask, put):
     """The start belongs to the range, the stop does not."""
     put(*(reading("hall", NOON + n * SECOND, float(n)) for n in range(4)))

@@ -125,7 +125,7 @@ def test_point_without_a_field(client, bucket, stored, value):
     with batch_writer(client, bucket) as write, pytest.raises(ValueError):
         write(reading(1, value))
     with pytest.raises(ValueError):
-        write_batches_chunks.write_all(client, bucket, [reading(1, value)])
+        write_batches_chunks.write_all(client, bucket, [reading(1), reading(2, value)])
     assert stored() == []
 
 
@@ -181,7 +181,9 @@ def test_influxdb3_errors(client3, stored):
     with pytest.raises(InfluxDBError, match="field type conflict"):
         write_batches_influxdb3.write_all(client3, bad)
     with pytest.raises(ValueError):
-        write_batches_influxdb3.write_all(client3, [Point3("room").field("x", None)])
+        write_batches_influxdb3.write_all(
+            client3, [bad[0], Point3("room").field("celsius", None).time(2)]
+        )
     assert stored() == [1]
 
 

@@ -100,9 +100,12 @@ def test_again_is_the_same(client, bucket, everything):
 
 
 def test_reads_nanoseconds(client, bucket, put, everything):
-    """Nanoseconds are read to the last digit."""
-    put("room v=1 1767225600123456789", "room v=2 1767225600123456788")
-    assert everything() == [(1767225600123456788, 2), (1767225600123456789, 1)]
+    """Nanoseconds are read to the last digit, those of all series in order."""
+    put(
+        *(f"room,sensor=hall v={n} 176722560012345678{n}" for n in (0, 2)),
+        "room,sensor=attic v=1 1767225600123456781",
+    )
+    assert everything() == [(1767225600123456780 + n, n) for n in range(3)]
 
 
 def test_reads_half_open_range(client, bucket, put):
