@@ -89,7 +89,7 @@ def start(engine: Engine, program: Program, folder: Path) -> str:
     Raises UnavailableError with the last lines of the server's log.
     """
     password = secrets.token_urlsafe(16)
-    drop = _other_user()
+    drop = {} if engine.keeps_user else _other_user()
     for name in ("data", "tmp"):
         (folder / name).mkdir(mode=0o700)
         _give_to_server_user(folder / name)
