@@ -12,7 +12,7 @@ import socket
 import sys
 from http.client import HTTPConnection
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit, urlunsplit
+from urllib.parse import parse_qs, urlsplit
 
 from cookbook import fetch as fetching
 from cookbook.engines import process
@@ -38,7 +38,7 @@ class BigQuery(Engine):
 
     starter = Starter(
         body="""\
-credentials = AnonymousCredentials()  # type: ignore[no-untyped-call]
+credentials = AnonymousCredentials()
 with closing(bigquery.Client(credentials=credentials)) as client:
     (row,) = client.query_and_wait("SELECT 6 * 7")
 return int(row[0])""",
@@ -85,11 +85,10 @@ from google.cloud import bigquery""",
     def fetch(self, folder: Path) -> None:
         uv = Path(sys.executable).with_name("uv")
         python = folder / "bin" / "python"
-        # The directory is moved when it is whole.
-        new = [uv, "venv", "--quiet", "--relocatable", "--allow-existing"]
-        fetching.run([*new, "--python", sys.executable, folder], folder)
-        sync = [uv, "pip", "sync", "--quiet", "--require-hashes", "--python", python]
-        fetching.run([*sync, _LOCK], folder)
+        make = ["venv", "--quiet", "--relocatable", "--allow-existing"]
+        fetching.run([uv, *make, "--python", sys.executable, folder], folder)
+        sync = ["pip", "sync", "--quiet", "--require-hashes", "--python"]
+        fetching.run([uv, *sync, python, _LOCK], folder)
         # DuckDB looks for its extensions here, and would get them from its vendor.
         ask = "import duckdb; print(*duckdb.sql('PRAGMA platform').fetchone())"
         platform = fetching.output([python, "-c", ask], folder)
