@@ -94,7 +94,7 @@ def load(
 
 def main() -> None:
     dataset = os.environ.get("BIGQUERY_DATASET") or sys.exit(NO_SERVER)
-    emulator = os.environ.get("BIGQUERY_EMULATOR_HOST")
+    key = AnonymousCredentials() if os.environ.get("BIGQUERY_EMULATOR_HOST") else None
     frame = pd.DataFrame(
         {
             "id": [1, 2],
@@ -103,9 +103,7 @@ def main() -> None:
             "sold_at": pd.to_datetime(["2026-01-02 10:00Z", "2026-01-02 11:00Z"]),
         }
     )
-    with closing(
-        bigquery.Client(credentials=AnonymousCredentials() if emulator else None)
-    ) as client:
+    with closing(bigquery.Client(credentials=key)) as client:
         client.default_query_job_config = bigquery.QueryJobConfig(
             default_dataset=f"{client.project}.{dataset}"
         )

@@ -109,8 +109,8 @@ def insert(client: bigquery.Client, payments: Iterable[Payment]) -> int:
     job = run(
         client,
         "INSERT payment (id, payer, amount, paid_at)"
-        " SELECT r.id, r.payer, r.amount, r.paid_at FROM UNNEST(@rows) AS r",
-        ArrayQueryParameter("rows", "STRUCT", rows),
+        " SELECT r.id, r.payer, r.amount, r.paid_at FROM UNNEST(@payments) AS r",
+        ArrayQueryParameter("payments", "STRUCT", rows),
     )
     return int(job.num_dml_affected_rows or 0)
 
@@ -120,10 +120,8 @@ def insert(client: bigquery.Client, payments: Iterable[Payment]) -> int:
 
 def main() -> None:
     dataset = os.environ.get("BIGQUERY_DATASET") or sys.exit(NO_SERVER)
-    emulator = os.environ.get("BIGQUERY_EMULATOR_HOST")
-    with closing(
-        bigquery.Client(credentials=AnonymousCredentials() if emulator else None)
-    ) as client:
+    key = AnonymousCredentials() if os.environ.get("BIGQUERY_EMULATOR_HOST") else None
+    with closing(bigquery.Client(credentials=key)) as client:
         client.default_query_job_config = QueryJobConfig(
             default_dataset=f"{client.project}.{dataset}"
         )

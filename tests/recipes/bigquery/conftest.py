@@ -53,7 +53,7 @@ def sql(client) -> Callable[..., list[tuple]]:
 
 
 class Recorder:
-    """An HTTP proxy before the emulator: records requests, and fails on demand.
+    """An HTTP proxy before the emulator: records requests; fails and lies on demand.
 
     `requests` are (method, path, body) in their order; the body is decoded JSON.
     """
@@ -62,7 +62,7 @@ class Recorder:
         self.upstream = urlsplit(upstream)
         self.requests: list[tuple[str, str, dict]] = []
         self.failures: list[int] = []  # the status of the next answers, used up
-        self.lose_answer_to: str | None = None  # path of a POST, once
+        self.replace: tuple[bytes, bytes] = (b"", b"")  # in the answers
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -97,11 +97,8 @@ class Recorder:
                     headers = {"Content-Type": "application/json"}
                 else:
                     status, headers, answer = self._ask(data)
-                lost = recorder.lose_answer_to
-                if lost and self.command == "POST" and lost in self.path:
-                    recorder.lose_answer_to = None
-                    self.close_connection = True
-                    return
+                if recorder.replace[0]:
+                    answer = answer.replace(*recorder.replace)
                 self.send_response_only(status)
                 for name, value in headers.items():
                     self.send_header(name, value.replace(there, recorder.url))
@@ -129,6 +126,18 @@ class Recorder:
 
         there = recorder.upstream.geturl()
         return Handler
+
+
+@pytest.fixture
+def recorded(recorder, client) -> Iterator[driver.Client]:
+    """A client whose requests are recorded."""
+    with closing(
+        driver.Client(
+            credentials=AnonymousCredentials(),
+            default_query_job_config=client.default_query_job_config,
+        )
+    ) as recorded:
+        yield recorded
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""load_dataframe: exact types, all or nothing, and the same again when it is repeated."""
+"""load_dataframe: exact types, all or nothing, the same again when repeated."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
