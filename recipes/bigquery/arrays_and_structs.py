@@ -27,8 +27,7 @@ NO_SERVER = (
 )
 RETRY = bigquery.DEFAULT_RETRY.with_timeout(30)
 # --8<-- [start:schema]
-SCHEMA = """
-CREATE TABLE orders (id INT64 NOT NULL, shipping NUMERIC(18, 2) NOT NULL,
+SCHEMA = """CREATE TABLE orders (id INT64 NOT NULL, shipping NUMERIC(18, 2) NOT NULL,
     lines ARRAY<STRUCT<sku STRING, quantity INT64, price NUMERIC(18, 2)>>)
 """
 # --8<-- [end:schema]
@@ -47,14 +46,14 @@ def run(client: bigquery.Client, sql: str, *parameters: Any) -> list[tuple[Any, 
 
 
 # --8<-- [start:save]
-def save(
-    client: bigquery.Client, number: int, shipping: Decimal, lines: list[Line]
-) -> None:
+def save(client: bigquery.Client, id_: int, fee: Decimal, lines: list[Line]) -> None:
     """Insert the order with all its lines, as one row."""
-    types = {"sku": "STRING", "quantity": "INT64", "price": "NUMERIC"}
     array = [
         Struct(
-            None, *(Scalar(name, types[name], v) for name, v in line._asdict().items())
+            None,  # nameless
+            Scalar("sku", "STRING", line.sku),
+            Scalar("quantity", "INT64", line.quantity),
+            Scalar("price", "NUMERIC", line.price),
         )
         for line in lines
     ]
@@ -64,8 +63,8 @@ def save(
         client,
         "INSERT orders (id, shipping, lines)"
         f" VALUES (@id, @shipping, {'@lines' if array else '[]'})",
-        Scalar("id", "INT64", number),
-        Scalar("shipping", "NUMERIC", shipping),
+        Scalar("id", "INT64", id_),
+        Scalar("shipping", "NUMERIC", fee),
         *given,
     )
 
@@ -86,20 +85,18 @@ def total(client: bigquery.Client) -> Decimal:
 
 
 def orders_with(client: bigquery.Client, sku: str) -> list[int]:
-    """The orders that hold that article, each once, however many lines have it."""
+    """The orders that hold that article, each once."""
     rows = run(
         client,
-        "SELECT id FROM orders AS o"
-        " WHERE EXISTS (SELECT 1 FROM UNNEST(o.lines) AS l WHERE l.sku = @sku)"
-        " ORDER BY id",
+        "SELECT id FROM orders AS o WHERE EXISTS"
+        " (SELECT 1 FROM UNNEST(o.lines) AS l WHERE l.sku = @sku) ORDER BY id",
         Scalar("sku", "STRING", sku),
     )
     return [number for (number,) in rows]
 
 
 def flat(client: bigquery.Client) -> list[tuple[int, int | None, str | None]]:
-    """A row for each line: order, place in the order from 0, article. An order without
-    lines is one row, with None for both."""
+    """Order, place and article of each line; None for both where there is no line."""
     rows = run(
         client,
         "SELECT o.id, place AS place, l.sku FROM orders AS o"
@@ -108,22 +105,18 @@ def flat(client: bigquery.Client) -> list[tuple[int, int | None, str | None]]:
     return [(number, place, sku) for number, place, sku in rows]
 
 
-# --8<-- [end:read]
-
-
-# --8<-- [start:nest]
 def buyers(client: bigquery.Client) -> dict[str, list[dict[str, Any]]]:
     """For each article the orders that hold it: arrays made of rows."""
     rows = run(
         client,
-        "SELECT l.sku, ARRAY_AGG(STRUCT(o.id AS id, l.quantity AS quantity)"
-        " ORDER BY o.id) AS orders"
+        "SELECT l.sku,"
+        " ARRAY_AGG(STRUCT(o.id AS id, l.quantity AS quantity) ORDER BY o.id) AS ids"
         " FROM orders AS o CROSS JOIN UNNEST(o.lines) AS l GROUP BY l.sku",
     )
     return dict(rows)
 
 
-# --8<-- [end:nest]
+# --8<-- [end:read]
 
 
 def main() -> None:
@@ -140,7 +133,7 @@ def main() -> None:
         print(f"total: {total(client):.2f}")
         print("orders with salt:", orders_with(client, "salt"))
         print(*flat(client), sep="\n")
-        print(buyers(client)["oil"])
+        print("oil:", buyers(client)["oil"])
 
 
 if __name__ == "__main__":
