@@ -1,9 +1,7 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = [
-#     "google-cloud-bigquery>=3.40", "google-cloud-bigquery-storage>=2.36",
-#     "pyarrow>=22",
-# ]
+# dependencies = ["google-cloud-bigquery>=3.40",
+#     "google-cloud-bigquery-storage>=2.36", "pyarrow>=22"]
 # ///
 """Stream rows, each exactly once.
 
@@ -52,7 +50,7 @@ def create_stream(client: BigQueryWriteClient, table: str) -> str:
 
     Keep its name and the offset: after a crash you go on with them.
     """
-    kind = {"type_": "COMMITTED"}  # rows can be read as soon as they are confirmed
+    kind = types.WriteStream(type_="COMMITTED")  # readable when confirmed
     return client.create_write_stream(parent=table, write_stream=kind, timeout=10).name
 
 
