@@ -39,6 +39,9 @@ lock: $(READY) ## Pin the newest allowed version of every dependency
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --all-extras --group build --group site --group test \
 	  pyproject.toml --output-file requirements.lock
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --group bigquery-emulator \
+	  --output-file requirements-bigquery-emulator.lock
 
 clean: ## Remove everything that was made here
 	-$(BIN)/cookbook down

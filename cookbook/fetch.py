@@ -55,3 +55,12 @@ def run(
     if done.returncode:
         name = Path(command[0]).name
         raise UnavailableError(f"{name} ended with exit code {done.returncode}")
+
+
+def output(command: Sequence[str | Path], folder: Path) -> str:
+    """What a command prints, run in folder. Raises UnavailableError."""
+    done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        name = Path(command[0]).name
+        raise UnavailableError(f"{name} ended with exit code {done.returncode}")
+    return done.stdout.strip()

@@ -62,6 +62,7 @@ class Engine(ABC):
     env: ClassVar[str]  # the variable that holds the address
     example: ClassVar[str]  # such an address, as docker-compose.yml publishes it
     port: ClassVar[int | None] = None  # inside the container
+    further_ports: ClassVar[tuple[int, ...]] = ()  # there too, where one is not enough
     install: ClassVar[str]  # what to install where nothing was found
     fetches: ClassVar[str | None] = None  # what `cookbook fetch` gets, and with what
     fixture: ClassVar[str | None] = None  # the engine in whose place it may serve
@@ -160,6 +161,13 @@ class Engine(ABC):
     def container_url(self, folder: Path, port: int) -> str:
         """The administrator's address of the service in docker-compose.yml."""
         return self.url(folder, port, "cook")
+
+    def further_port(self, folder: Path, port: int) -> Path:
+        """The file with the number under which that further port is reached here.
+
+        `command` writes it for a server of our own, and `compose` for a container.
+        """
+        return folder / f"port-{port}"
 
     def container_environment(self, folder: Path) -> dict[str, str]:
         """What docker-compose.yml needs to know; made in folder."""

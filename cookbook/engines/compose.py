@@ -60,8 +60,14 @@ def start(engine: Engine, project: str, folder: Path) -> str:
             f"the service {engine.name} ({image(engine)}) did not get ready:\n"
             f"{_tail(failure)}\n{_tail(_log(engine, project, 8))}"
         )
-    answer = _compose(project, "port", engine.name, str(engine.port)).stdout.strip()
-    return engine.container_url(folder, int(answer.rpartition(":")[2]))
+
+    def published(port: int | None) -> str:
+        answer = _compose(project, "port", engine.name, str(port))
+        return answer.stdout.strip().rpartition(":")[2]
+
+    for port in engine.further_ports:
+        engine.further_port(folder, port).write_text(published(port))
+    return engine.container_url(folder, int(published(engine.port)))
 
 
 def _up(engine: Engine, project: str, environment: dict[str, str]) -> str | None:
