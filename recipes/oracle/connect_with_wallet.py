@@ -29,7 +29,7 @@ def connect_with_wallet(
 ) -> oracledb.Connection:
     """Connect to alias, a name in the tnsnames.ora of the folder wallet.
 
-    Raises ValueError (the wallet is of no use), DatabaseError (DPY-4000, no such alias),
+    Raises ValueError (no use of the wallet), DatabaseError (DPY-4000, no such alias),
     OperationalError (DPY-6005, no connection; its __cause__ says why).
     """
     check_wallet(wallet, wallet_password)

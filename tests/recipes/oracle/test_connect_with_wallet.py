@@ -136,8 +136,8 @@ def write_plain_alias(wallet: Path, address: str) -> Path:
 
 
 def test_wallet_does_not_turn_tls_on(listener, tmp_path):
-    """It is `protocol=tcps` in the alias that turns TLS on. With `tcp` the wallet is not
-    used, and the connection is in the clear."""
+    """It is `protocol=tcps` in the alias that turns TLS on. With `tcp` the wallet goes
+    unused, and the connection is in the clear."""
     server = listener()
     address = server.dsn.partition("@")[2]
     wallet = write_plain_alias(write_wallet(tmp_path, server.port), address)
@@ -194,8 +194,8 @@ def test_often_copied_does_not_read_the_wallet(make_server, tmp_path):
 
 
 def test_often_copied_swallows_a_wrong_password(make_server, tmp_path):
-    """Often copied, with `wallet_location` added: the driver ignores a wrong password of
-    the wallet, connects without its certificate, and the server sends it away."""
+    """Often copied, with `wallet_location` added: the driver ignores a wrong password
+    of the wallet, connects without its certificate, and the server sends it away."""
     server = make_server()
     wallet = write_wallet(tmp_path, server.port)
     with pytest.raises(oracledb.OperationalError, match="DPY-6005"):
