@@ -45,10 +45,8 @@ def open_pool(dsn: str, *, size: int = 4, wait: float = 5) -> oracledb.Connectio
     )
     try:
         pool.acquire().close()  # a wrong address fails here, not later
-    except oracledb.Error as error:
-        # A close waits for the login under way; that of a silent server never ends.
-        if error.args[0].full_code != "DPY-4005":
-            pool.close()
+    except BaseException:
+        pool.close()
         raise
     return pool
 

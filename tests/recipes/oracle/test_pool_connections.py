@@ -96,14 +96,31 @@ def test_wrong_address_fails_early(closed_port):
     assert set(threading.enumerate()) <= before
 
 
-def test_silent_server_is_not_waited_for(listener):
-    """A server that accepts and says nothing: DPY-4005 after the wait. The login goes
-    on in a thread of the pool."""
+def test_silent_server_and_a_caller(listener):
+    """A server that accepts a login and says nothing: with `POOL_GETMODE_TIMEDWAIT` a
+    caller gets DPY-4005 in time."""
     server = listener()
     server.silent = True
+    timed = oracledb.POOL_GETMODE_TIMEDWAIT
+    pool = oracledb.create_pool(server.dsn, getmode=timed, wait_timeout=100)
     with pytest.raises(oracledb.DatabaseError, match="DPY-4005"):
-        open_pool(server.dsn, size=1, wait=0.1)
-    assert any("_bg_task_func" in thread.name for thread in threading.enumerate())
+        pool.acquire()
+    server.close()  # or the close of the pool would wait
+    pool.close()
+
+
+def test_silent_server_at_the_start(listener):
+    """The close of a pool has no limit: it waits for a login under way. So a server
+    that says nothing from the start holds up `open_pool`."""
+    server = listener()
+    server.silent = True
+    with ThreadPoolExecutor() as threads:
+        start = threads.submit(open_pool, server.dsn, size=1, wait=0.05)
+        assert server.has_asked.wait(5)
+        with pytest.raises(TimeoutError):
+            start.exception(timeout=0.5)  # ten times the wait
+        server.close()
+        assert "DPY-4005" in str(start.exception(timeout=10))
 
 
 @pytest.mark.parametrize(("size", "wait"), [(0, 5), (-1, 5), (2, 0)])
