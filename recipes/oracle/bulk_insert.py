@@ -41,15 +41,19 @@ TYPES = (int, 100, Decimal, oracledb.DB_TYPE_TIMESTAMP)
 def insert_all(conn: oracledb.Connection, rows: Iterable[Row]) -> int:
     """Insert all rows, or none, and commit; return how many.
 
-    Raises what the driver raises; its `error.args[0].offset` is the place of the bad row
-    in its batch. Then what else was pending on conn is rolled back too.
+    Raises what the driver raises, with a note of how many rows were good. Then what else
+    was pending on conn is rolled back too.
     """
     count = 0
     try:
         with conn.cursor() as cursor:
             for batch in batches(rows):
                 cursor.setinputsizes(*TYPES)
-                cursor.executemany(INSERT, batch)
+                try:
+                    cursor.executemany(INSERT, batch)
+                except oracledb.DatabaseError as error:
+                    error.add_note(f"after {count + max(cursor.rowcount, 0)} good rows")
+                    raise
                 count += cursor.rowcount
         conn.commit()
     except BaseException:
@@ -60,7 +64,7 @@ def insert_all(conn: oracledb.Connection, rows: Iterable[Row]) -> int:
 
 
 def batches(rows: Iterable[Row], size: int = 10_000) -> Iterator[list[Row]]:
-    """Yield the rows in lists of size; more than 65535 would spoil the list of errors."""
+    """Yield the rows in lists of size; a list of errors takes no more than 65535."""
     if not 1 <= size <= 65_535:
         raise ValueError(f"a batch of {size} rows")
     rows = iter(rows)

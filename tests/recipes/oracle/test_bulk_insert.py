@@ -57,12 +57,23 @@ def test_values_arrive(lab):
 
 
 def test_all_or_none(lab):
-    """A bad row in the last batch: the error names its place, and no row stays."""
-    rows = [*sample(0, 10_005), row(3)]
+    """A bad row in the second batch: the error says how many were good before it, and
+    no row stays."""
+    rows = [*sample(0, 10_005), row(3), row(20_000)]
     with pytest.raises(oracledb.IntegrityError) as caught:
         insert_all(lab, rows)
-    assert (caught.value.args[0].code, caught.value.args[0].offset) == (1, 5)
+    assert caught.value.args[0].code == 1
+    assert caught.value.__notes__ == ["after 10005 good rows"]
     assert count(lab) == 0
+
+
+def test_lost_connection(lab, oracle, through):
+    """The line breaks: the error reaches the caller, not one of the rollback."""
+    proxy, dsn = through(oracle)
+    with oracledb.connect(dsn) as other:
+        proxy.reset_all()
+        with pytest.raises(oracledb.DatabaseError, match="DPY-4011"):
+            insert_all(other, sample(0, 1))
 
 
 def test_error_of_the_generator(lab):
