@@ -41,8 +41,8 @@ TYPES = (int, 100, Decimal, oracledb.DB_TYPE_TIMESTAMP)
 def insert_all(conn: oracledb.Connection, rows: Iterable[Row]) -> int:
     """Insert all rows, or none, and commit; return how many.
 
-    Raises what the driver raises, with a note of how many rows were good. Then what else
-    was pending on conn is rolled back too.
+    Raises what the driver raises, with a note of how many rows were good. Then what
+    else was pending on conn is rolled back too.
     """
     count = 0
     try:

@@ -56,7 +56,7 @@ def load(conn: oracledb.Connection, name: str) -> tuple[str | None, bytes | None
 
 # --8<-- [start:chunks]
 def save_stream(conn: oracledb.Connection, name: str, source: BinaryIO) -> int:
-    """Store what source gives, piece by piece; return how many bytes. Does not commit."""
+    """Store what source gives, piece by piece; return how many bytes. No commit."""
     with conn.cursor() as cursor:
         place = cursor.var(oracledb.DB_TYPE_BLOB)
         cursor.execute(

@@ -89,9 +89,11 @@ def book(conn: oracledb.Connection, item: str, pieces: int) -> Decimal:
 
 def cheaper(conn: oracledb.Connection, price: Decimal) -> list[str]:
     """Return the items that cost less, from a function that returns a cursor."""
-    with conn.cursor() as cursor:
-        with cursor.callfunc("cheaper", oracledb.DB_TYPE_CURSOR, [price]) as rows:
-            return [item for (item,) in rows]
+    with (
+        conn.cursor() as cursor,
+        cursor.callfunc("cheaper", oracledb.DB_TYPE_CURSOR, [price]) as rows,
+    ):
+        return [item for (item,) in rows]
 
 
 # --8<-- [end:call]

@@ -42,7 +42,7 @@ def read_page(
         cursor.prefetchrows = size + 1  # one more: that there is no more is known too
         limited = f"{query} FETCH FIRST :page_size ROWS ONLY"
         cursor.execute(limited, {**binds, "page_size": size})
-        return cursor.fetchall()
+        return list(cursor)
 
 
 # --8<-- [end:read]
@@ -55,7 +55,7 @@ T = TypeVar("T")
 def count_round_trips(
     conn: oracledb.Connection, work: Callable[[], T]
 ) -> tuple[int, T]:
-    """Return how often the driver waited for the server during work(), and its value."""
+    """Return how often the driver waited for the server in work(), and its value."""
     trips = 0
 
     def count(*_: object) -> None:

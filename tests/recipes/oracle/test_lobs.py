@@ -32,8 +32,8 @@ class Trickle(io.RawIOBase):
 
 @pytest.mark.parametrize("length", [1, 4001, 32_767, 32_768, 200_000])
 def test_whole(archive, length):
-    """Text and bytes of any length come back as they were, beyond ASCII and ASCII 0."""
-    text, body = "ü☃x"[:1] * length, b"\x00\xff"[:1] * length
+    """Text beyond ASCII and bytes of any length come back as they were."""
+    text, body = "ü" * length, b"\x00" * length
     save(archive, "letter", text, body)
     assert load(archive, "letter") == (text, body)
 

@@ -42,15 +42,15 @@ def test_out_parameter(shop):
 
 
 def test_error_of_the_application(shop):
-    """The procedure's own error, -20001, is a LookupError with the database's error as
-    its cause."""
+    """The procedure's own error, -20001, is a LookupError; the database's error is its
+    cause."""
     with pytest.raises(LookupError, match="jug") as caught:
         book(shop, "jug", 1)
     assert isinstance(caught.value.__cause__, oracledb.DatabaseError)
 
 
 def test_error_of_the_database(shop):
-    """More than are held: the check constraint's IntegrityError, and nothing changed."""
+    """More than are held: IntegrityError of the constraint, and nothing changed."""
     with pytest.raises(oracledb.IntegrityError) as caught:
         book(shop, "pot", 2)
     assert caught.value.args[0].code == 2290
@@ -76,8 +76,8 @@ def test_output(shop, count):
     """Every line of DBMS_OUTPUT comes, empty ones too, whatever their number."""
     with shop.cursor() as cursor:
         cursor.execute(
-            "BEGIN FOR n IN 1 .. :count LOOP DBMS_OUTPUT.PUT_LINE(NULL); END LOOP; END;",
-            count=count,
+            "BEGIN FOR n IN 1 .. :last LOOP DBMS_OUTPUT.PUT_LINE(''); END LOOP; END;",
+            last=count,
         )
     assert output(shop) == [""] * count
     assert output(shop) == []
