@@ -60,7 +60,7 @@ def deliver(
                 if error.args[0].code != TAKEN or attempt == attempts:
                     raise
             else:
-                return cursor.rowcount
+                return int(cursor.rowcount)
     raise ValueError("attempts must be 1 or more")
 
 

@@ -4,8 +4,8 @@
 # ///
 """Get the values that the server made, with RETURNING ... INTO.
 
-The new key, a default, the rows that an UPDATE or DELETE touched: they come back with the
-statement itself, so no second query can see something else.
+The new key, a default, the rows that an UPDATE or DELETE touched: they come back with
+the statement itself, so no second query can see something else.
 """
 
 import os
@@ -48,7 +48,7 @@ def add_order(conn: oracledb.Connection, customer: str, amount: Decimal) -> int:
 def add_orders(
     conn: oracledb.Connection, rows: Sequence[tuple[str, Decimal]]
 ) -> list[int]:
-    """Insert orders in one round trip, and return their numbers in the order of rows."""
+    """Insert orders in one round trip; return their numbers in the order of rows."""
     if not rows:
         return []  # executemany wants at least one
     with conn.cursor() as cursor:

@@ -122,9 +122,10 @@ def change_price_as_copied(conn, number, price):
 def test_often_copied_undoes_others(shop, oracle, monkeypatch):
     """Often copied: between the reading and the writing another connection changes the
     name. It is undone, without an error."""
+    original = get_product
 
     def get_then_let_another_write(conn, number):
-        product = get_product(conn, number)
+        product = original(conn, number)
         with oracledb.connect(oracle) as other, other.cursor() as cursor:
             cursor.execute(
                 "UPDATE product SET data = JSON_TRANSFORM(data, SET '$.name' = 'mug')"

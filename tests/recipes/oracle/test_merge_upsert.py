@@ -165,8 +165,8 @@ def deliver_and_commit(conn, item: str, pieces: int) -> None:
 
 
 def test_often_copied_merge_alone(shop, other):
-    """Often copied, MERGE without a second attempt: two sessions with the same new item,
-    and the one that waited gets ORA-00001."""
+    """Often copied, MERGE without a second attempt: two sessions with the same new
+    item, and the one that waited gets ORA-00001."""
     deliver(shop, [("jug", 1)])
     with ThreadPoolExecutor() as threads, other.cursor() as cursor:
         waiting = threads.submit(cursor.execute, MERGE, item="jug", pieces=2)

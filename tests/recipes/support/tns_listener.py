@@ -52,10 +52,13 @@ class TnsListener:
             threading.Thread(target=self._answer, args=(sock,), daemon=True).start()
 
     def _answer(self, sock: socket.socket) -> None:
-        with contextlib.suppress(OSError):
+        try:
             if self._tls:
-                sock = self._tls.wrap_socket(sock, server_side=True)
+                sock = self._tls.wrap_socket(
+                    sock, server_side=True, do_handshake_on_connect=False
+                )
                 self._open.append(sock)
+                sock.do_handshake()
                 self.client_certificates.append(sock.getpeercert() or {})
             packet = _receive(sock)
             while b"(DESCRIPTION=" not in packet:  # a long one comes after the first
@@ -63,11 +66,14 @@ class TnsListener:
             asked = re.search(rb"\(DESCRIPTION=.*\)", packet, re.DOTALL)
             self.asked.append(asked[0].decode() if asked else "")
             self.has_asked.set()
-            if not self.silent:
-                by_sid = "(SID=" in self.asked[-1]
-                known = _UNKNOWN_SID if by_sid else _UNKNOWN_SERVICE
-                sock.sendall(_refusal(self.refuse_with or known))
-                sock.close()
+            if self.silent:
+                return
+            by_sid = "(SID=" in self.asked[-1]
+            known = _UNKNOWN_SID if by_sid else _UNKNOWN_SERVICE
+            sock.sendall(_refusal(self.refuse_with or known))
+        except OSError:
+            pass
+        sock.close()
 
 
 def _receive(sock: socket.socket) -> bytes:
