@@ -198,8 +198,9 @@ def with_path(url: str, path: str) -> str:
 
 
 def without_password(text: str) -> str:
-    """Hide the password of every address in a text."""
-    return re.sub(r"(\w+://[^:/@\s]*):[^@\s]+@", r"\1:***@", text)
+    """Hide the password of every address in a text: a URL, or user/password@host."""
+    text = re.sub(r"(\w+://[^:/@\s]*):[^@\s]+@", r"\1:***@", text)
+    return re.sub(r"(?<![\w:/.-])(\w+)/\S+@(?=[\w.-]+:\d+/)", r"\1/***@", text)
 
 
 def on_path(*names: str) -> Program | None:
