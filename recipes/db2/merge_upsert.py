@@ -53,7 +53,7 @@ def set_price(
     """Store the price, unless a quote that is as new is stored; return whether it was.
 
     quoted: an aware time, stored in UTC. The caller commits. Raises ValueError for a
-    time without a zone or a fraction of a cent, IntegrityError for an amount below 0.01.
+    time without a zone or a fraction of a cent, IntegrityError for less than a cent.
     """
     if quoted.utcoffset() is None:
         raise ValueError(f"{quoted} has no time zone")
