@@ -100,7 +100,7 @@ def test_wrong_statement(visitors):
 
 
 class Server:
-    """A connection and its cursor that note each statement and give prepared answers."""
+    """A connection and its cursor: note each statement, and give prepared answers."""
 
     def __init__(self, *, schema="SYSTOOLS", rows=(), fails=None):
         self.schema, self.rows, self.fails = schema, rows, fails
