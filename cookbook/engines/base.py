@@ -173,8 +173,9 @@ def with_path(url: str, path: str) -> str:
 
 
 def without_password(text: str) -> str:
-    """Hide the password of every address in a text."""
-    return re.sub(r"(\w+://[^:/@\s]*):[^@\s]+@", r"\1:***@", text)
+    """Hide the password of every address in a text: a URL, or key=value pairs."""
+    text = re.sub(r"(\w+://[^:/@\s]*):[^@\s]+@", r"\1:***@", text)
+    return re.sub(r"(?i)\b(PWD\s*=\s*)(\{(?:[^}]|\}\})*\}|[^;\s]*)", r"\1***", text)
 
 
 def on_path(*names: str) -> Program | None:
