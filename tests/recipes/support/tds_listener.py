@@ -5,16 +5,18 @@ and what the driver makes of an answer: errors, TLS, timeouts, retries.
 """
 
 import contextlib
+import select
 import socket
 import ssl
 import struct
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 PRELOGIN, ANSWER, BATCH, RPC, TRANSACTION, ATTENTION = 0x12, 0x04, 1, 3, 0x0E, 6
 TLS_OFF, TLS_ON, NO_TLS = 0, 1, 2
 DONE, DONE_IN_PROC, DONE_PROC = 0xFD, 0xFF, 0xFE
 FED_AUTH = 2
+Answer = bytes | Iterable[bytes] | None
 COLLATION = b"\x09\x04\xd0\x00\x34"
 
 
@@ -76,13 +78,14 @@ class TdsListener:
     """Listens on a free port; each connection has a thread of its own.
 
     `answer` is called with the text of each request, and gives the bytes to answer
-    with; None is an answer without rows, no bytes are silence. `requests` are the
+    with; None is an answer without rows, no bytes are silence,
+    and blocks of bytes are sent one after the other. `requests` are the
     texts so far, `logins` what clients sent to log in: user, password, database, token.
     """
 
     def __init__(
         self,
-        answer: Callable[[str], bytes | None] = lambda text: None,
+        answer: Callable[[str], Answer] = lambda text: None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.answer, self.tls = answer, tls
@@ -182,13 +185,29 @@ class _Session:
         text = _longest_text(body) if kind == RPC else body.decode("utf-16-le")
         self.owner.requests.append(text)
         answer = self.owner.answer(text)
-        if answer != b"":
-            self._send(ANSWER, done() if answer is None else answer)
+        if isinstance(answer, bytes | None):
+            if answer != b"":
+                self._send(ANSWER, done() if answer is None else answer)
+        else:
+            self._stream(answer)
+
+    def _stream(self, blocks: Iterable[bytes]) -> None:
+        """Send one after the other, until the client has had enough."""
+        for block in blocks:
+            if select.select([self.sock], [], [], 0)[0]:
+                self._receive()
+                self.owner.attentions += 1
+                self._send(ANSWER, done(status=0x20))
+                return
+            self._send(ANSWER, block, more=True)
+        self._send(ANSWER, done())
 
     @staticmethod
     def _accepted(login: dict[str, object]) -> bytes:
         ack = b"\x01\x74\x00\x00\x04" + _text("listener", "<B") + b"\x10\0\0\0"
-        tokens = b"\xad" + struct.pack("<H", len(ack)) + ack
+        database = _text(str(login["database"]) or "master", "<B")
+        tokens = _changed(1, database + database)
+        tokens += b"\xad" + struct.pack("<H", len(ack)) + ack
         tokens += _changed(7, b"\x05" + COLLATION + b"\0")  # the collation
         tokens += _changed(4, _text("4096", "<B") + _text("4096", "<B"))
         if login["token"] is not None:
@@ -232,10 +251,10 @@ class _Session:
         if data := self.outgoing.read():
             self._send(PRELOGIN, data)
 
-    def _send(self, kind: int, data: bytes) -> None:
+    def _send(self, kind: int, data: bytes, more: bool = False) -> None:
         blocks = [data[at : at + 4000] for at in range(0, len(data), 4000)] or [b""]
         for number, block in enumerate(blocks, 1):
-            last = number == len(blocks)
+            last = number == len(blocks) and not more
             head = struct.pack(
                 ">BBHHBB", kind, last, len(block) + 8, 0, number % 256, 0
             )
