@@ -68,7 +68,7 @@ def insert_many(conn: Connection, tickets: Iterable[tuple[str, str]]) -> dict[st
     """
     with conn.cursor() as cursor:
         cursor.execute(MANY, json.dumps(list(tickets)))
-        return {ref: number for ref, number in cursor.fetchall()}
+        return dict(map(tuple, cursor.fetchall()))
 
 
 # --8<-- [end:many]
@@ -88,7 +88,9 @@ def main() -> None:
         number, created = insert(conn, "a-1", "the printer is on fire")
         print(f"ticket {number}, with a time zone: {created.tzinfo is not None}")
         numbers = insert_many(conn, [("a-2", "no paper"), ("a-3", "no ink")])
-        print(dict(sorted(numbers.items())))
+        print(
+            "each has a number of its own:", *sorted(numbers), len({*numbers.values()})
+        )
 
 
 if __name__ == "__main__":

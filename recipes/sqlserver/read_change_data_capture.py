@@ -45,14 +45,14 @@ KINDS = {1: "delete", 2: "insert", 4: "update"}
 def read(
     conn: Connection, instance: str, after: bytes | None
 ) -> tuple[list[Change], bytes | None]:
-    """The changes after a position in the order of their commits, and the next position.
+    """The changes after a position, in the order of their commits, and the next one.
 
     Store that one in the transaction that applies the changes; None is the start.
     Raises ChangesLostError, and LookupError for an unknown instance (dbo_account).
     """
     bounds = "SELECT sys.fn_cdc_get_min_lsn(?), sys.fn_cdc_get_max_lsn()"
     [[low, high]] = conn.execute(bounds, instance).fetchall()
-    if not re.fullmatch(r"\w+", instance) or not any(low):  # ten zero bytes
+    if not re.fullmatch(r"\w+", instance) or not any(low or b""):  # ten zero bytes
         raise LookupError(f"no capture instance {instance}")
     start = low
     if after is not None:
@@ -105,6 +105,8 @@ def main() -> None:
             wanted -= len(changes)
             time.sleep(0.2)
         conn.execute("EXEC sys.sp_cdc_disable_db")  # ends the job of this database
+        if wanted:
+            sys.exit("SQL Server Agent has captured nothing: does it run?")
 
 
 if __name__ == "__main__":

@@ -40,28 +40,24 @@ NAME = "Microsoft SQL Server 2005 XML Showplan"  # of the plan's column, in any 
 
 def measure(conn: Connection, sql: str, *args: object) -> Statistics:
     """Run the query with its counters on; a statement that writes does write."""
-    found = Statistics()
+    found, messages = Statistics(), list[tuple[str, str]]()
     conn.execute("SET LANGUAGE us_english")  # the counters come as text
     conn.execute("SET STATISTICS IO, TIME, XML ON")
     try:
         with conn.cursor() as cursor:
             cursor.execute(sql, *args)
-            messages = list(cursor.messages)
-            while True:  # the rows, then the plan; messages come with each
-                if cursor.description:
-                    rows = cursor.fetchall()
-                    if cursor.description[0][0] == NAME:
-                        found.plan += "".join(text for (text,) in rows)
-                    else:
-                        found.rows += rows
-                    messages += cursor.messages
-                if not cursor.nextset():
-                    break
+            more: bool | None = True
+            while more:  # the rows, then the plan; messages with each, and at the end
+                if cursor.description and cursor.description[0][0] == NAME:
+                    found.plan += "".join(text for (text,) in cursor.fetchall())
+                elif cursor.description:
+                    found.rows += cursor.fetchall()
                 messages += cursor.messages
+                more = cursor.nextset()
             messages += cursor.messages
     finally:
         conn.execute("SET STATISTICS IO, TIME, XML OFF")
-    text = "\n".join(dict.fromkeys(text for _, text in messages))
+    text = "\n".join(text for _, text in messages)
     for table, pages in READS.findall(text):
         found.reads[table] = found.reads.get(table, 0) + int(pages)
     found.cpu_ms = sum(map(int, TIMES.findall(text)))
@@ -78,7 +74,8 @@ NO_SERVER = (
 
 SCHEMA = """
 CREATE TABLE visit (id int IDENTITY PRIMARY KEY, page int NOT NULL, note char(200));
-INSERT INTO visit (page) SELECT TOP (20000) ROW_NUMBER() OVER (ORDER BY (SELECT 1)) % 500
+INSERT INTO visit (page)
+SELECT TOP (20000) ROW_NUMBER() OVER (ORDER BY (SELECT 1)) % 500
 FROM sys.all_columns AS a CROSS JOIN sys.all_columns AS b;
 """
 

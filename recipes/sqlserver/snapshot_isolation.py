@@ -81,7 +81,8 @@ def run(
 def take(conn: Connection, item: str, count: int) -> int:
     """Take some out of the stock; return how many are left. Raises ValueError."""
     query = "SELECT on_hand FROM stock WHERE item = ?"
-    left = sum(row[0] for row in conn.execute(query, item).fetchall()) - count
+    rows = conn.execute(query, item).fetchall()
+    left = int(rows[0][0]) - count if rows else -1
     if left < 0:
         raise ValueError(f"not enough of {item}")
     conn.execute("UPDATE stock SET on_hand = ? WHERE item = ?", left, item)

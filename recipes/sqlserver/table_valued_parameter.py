@@ -64,7 +64,7 @@ class Line(NamedTuple):
 def add_purchase(conn: pyodbc.Connection, customer: int, lines: Sequence[Line]) -> int:
     """Store the order with all its lines, commit, and return its number.
 
-    Raises ValueError without lines, pyodbc.Error for what the type or the tables refuse;
+    Raises ValueError without lines, pyodbc.Error for what the type or a table refuses;
     then nothing was stored.
     """
     if not lines:

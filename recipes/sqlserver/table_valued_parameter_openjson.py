@@ -62,7 +62,7 @@ def add_purchase(conn: Connection, customer: int, lines: Sequence[Line]) -> int:
     """
     if not lines:
         raise ValueError("an order without lines")
-    # default=str: a price is a text on the way, since a JSON number may pass as a float.
+    # default=str: the price goes as a text, digit for digit; a float has lost some.
     text = json.dumps([line._asdict() for line in lines], default=str)
     with conn.cursor() as cursor:
         cursor.execute("EXEC add_purchase ?, ?", customer, text)
