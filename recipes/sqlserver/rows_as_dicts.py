@@ -40,9 +40,13 @@ def dicts(
             raise ValueError(
                 f"give each column a name of its own: {wrong or 'no rows'}"
             )
-        while rows := cursor.fetchmany(size):
-            for row in rows:
-                yield dict(zip(names, row, strict=True))
+        rows = cursor.fetchmany(size)
+        while rows:
+            yield from (dict(zip(names, row, strict=True)) for row in rows)
+            rows = cursor.fetchmany(size)
+        # A line that breaks between two rows is a message, and no error.
+        if lost := [text for state, text in cursor.messages if "[08" in state]:
+            raise mssql_python.OperationalError("Line lost", lost[0])
 
 
 # --8<-- [end:dicts]

@@ -33,7 +33,14 @@ def stream(
             cursor.execute(sql, *args)
 
             def rows() -> Iterator[Row]:
-                while some := cursor.fetchmany(batch):
+                while True:
+                    some = cursor.fetchmany(batch)
+                    # A line that breaks between two rows is a message, and no error.
+                    lost = [text for state, text in cursor.messages if "[08" in state]
+                    if lost:
+                        raise mssql_python.OperationalError("Line lost", lost[0])
+                    if not some:
+                        return
                     yield from some
 
             yield rows()

@@ -15,6 +15,7 @@ import mssql_python
 import pytest
 import trustme
 
+from cookbook.paths import ROOT
 from tests.recipes.support.tds_listener import TdsListener
 
 mssql_python.pooling(enabled=False)  # a connection is a login, and ends with its test
@@ -72,6 +73,27 @@ def query():
             return (
                 [tuple(row) for row in cursor.fetchall()] if cursor.description else []
             )
+
+    return run
+
+
+@pytest.fixture
+def elsewhere():
+    """Run code in a process of its own, and return what it prints.
+
+    Bulk copy keeps every other thread waiting, the listener's included.
+    """
+
+    def run(code, *args):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *args],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     return run
 

@@ -77,10 +77,11 @@ def row(values: Sequence[int | str | None], is_text: Sequence[bool]) -> bytes:
 class TdsListener:
     """Listens on a free port; each connection has a thread of its own.
 
-    `answer` is called with the text of each request, and gives the bytes to answer
-    with; None is an answer without rows, no bytes are silence,
-    and blocks of bytes are sent one after the other. `requests` are the
-    texts so far, `logins` what clients sent to log in: user, password, database, token.
+    `answer` is called with the text of each statement, and gives the bytes to answer
+    with; None is an answer without rows, no bytes are silence, and blocks of bytes are
+    sent one after the other. `requests` are the texts so far, BEGIN and COMMIT
+    included, `calls` the same as bytes, where parameters were sent along; `logins` are
+    what clients sent to log in: user, password, database, token.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class TdsListener:
     ) -> None:
         self.answer, self.tls = answer, tls
         self.requests: list[str] = []
+        self.calls: list[bytes] = []
         self.logins: list[dict[str, object]] = []
         self.attentions = 0
         self._sockets: list[socket.socket] = []
@@ -174,17 +176,21 @@ class _Session:
     def _transaction(self, request: int) -> bytes:
         names = {5: "BEGIN", 7: "COMMIT", 8: "ROLLBACK"}
         self.owner.requests.append(names[request])
-        answer = self.owner.answer(names[request])
         change = {5: b"\x08transact\0", 7: b"\0\x08transact", 8: b"\0\x08transact"}
         kind = {5: 8, 7: 9, 8: 10}[request]
-        return answer or _changed(kind, change[request]) + done()
+        return _changed(kind, change[request]) + done()
 
     def _answer(self, kind: int, data: bytes) -> None:
         start = struct.unpack_from("<I", data)[0]
         body = data[start:]
         text = _longest_text(body) if kind == RPC else body.decode("utf-16-le")
+        if kind == RPC:
+            self.owner.calls.append(body)
         self.owner.requests.append(text)
         answer = self.owner.answer(text)
+        if kind == RPC and isinstance(answer, bytes) and answer[-13:-12] == b"\xfd":
+            end = struct.pack("<B", DONE_IN_PROC) + answer[-12:]
+            answer = answer[:-13] + end + b"\x79\0\0\0\0" + done(DONE_PROC)
         if isinstance(answer, bytes | None):
             if answer != b"":
                 self._send(ANSWER, done() if answer is None else answer)
@@ -292,7 +298,8 @@ class _Session:
 
 
 def _text(text: str, length: str) -> bytes:
-    return struct.pack(length, len(text)) + text.encode("utf-16-le")
+    data = text.encode("utf-16-le")
+    return struct.pack(length, len(data) // 2) + data
 
 
 def _changed(kind: int, values: bytes) -> bytes:
