@@ -198,9 +198,10 @@ def with_path(url: str, path: str) -> str:
 
 
 def without_password(text: str) -> str:
-    """Hide the password of every address in a text: a URL, or user/password@host."""
+    """Hide every password in a text: in URLs, user/password@host, and PWD=password."""
     text = re.sub(r"(\w+://[^:/@\s]*):[^@\s]+@", r"\1:***@", text)
-    return re.sub(r"(?<![\w:/.-])(\w+)/\S+@(?=[\w.-]+:\d+/)", r"\1/***@", text)
+    text = re.sub(r"(?<![\w:/.-])(\w+)/\S+@(?=[\w.-]+:\d+/)", r"\1/***@", text)
+    return re.sub(r"(?i)\b(PWD\s*=\s*)(\{(?:[^}]|\}\})*\}|[^;\s]*)", r"\1***", text)
 
 
 def on_path(*names: str) -> Program | None:
