@@ -70,12 +70,6 @@ class Topics:
             raise KafkaException(found.error)
         return found.offset
 
-    def members(self, group: str) -> int:
-        """How many consumers have partitions of that group."""
-        with AdminClient(self._settings) as admin:
-            found = admin.describe_consumer_groups([group])[group].result(timeout=10)
-        return sum(bool(m.assignment.topic_partitions) for m in found.members)
-
     @property
     def _settings(self) -> dict:
         return {"bootstrap.servers": self.servers, "log_level": 3}

@@ -191,7 +191,12 @@ def test_too_slow(broker, topics, group):
     """Work takes longer than `max.poll.interval.ms`: another consumer gets the message,
     and the slow one an error."""
     topics.send(b"1")
-    taken_over = threading.Event()
+    started, taken_over = threading.Event(), threading.Event()
+
+    def work_slowly(_):
+        started.set()
+        taken_over.wait(20)
+
     fast = {"session.timeout.ms": 500, "heartbeat.interval.ms": 100}
     slow = fast | {"max.poll.interval.ms": 500}
     with ThreadPoolExecutor() as pool:
@@ -199,11 +204,10 @@ def test_too_slow(broker, topics, group):
             run,
             *(broker, topics, group),
             until=2,
-            then=lambda _: taken_over.wait(20),
+            then=work_slowly,
             **slow,
         )
-        while not topics.members(group):
-            pass
+        assert started.wait(20)
         assert run(broker, topics, group, until=1, **fast) == [b"1"]
         taken_over.set()
         with pytest.raises(KafkaException) as caught:

@@ -118,6 +118,20 @@ def test_failure_undoes_the_batch(topics, consumer, producer, target, group):
     assert topics.values(target, "read_uncommitted") == [b"A", b"A", b"B", b"C"]
 
 
+def test_nothing_is_committed_apart(topics, broker, group, producer, target):
+    """A consumer that is closed after an error commits no offset by itself."""
+
+    def fail(message):
+        raise ConnectionError("a service is down")
+
+    topics.send(b"a")
+    with make_consumer(broker, group, topics.name) as consumer:
+        with pytest.raises(ConnectionError):
+            run(consumer, producer, target, 1, fail)
+        consumer.poll(10)  # it comes again, and nobody does it
+    assert topics.committed(group) < 0
+
+
 def test_result_that_is_refused(topics, consumer, producer, group):
     """The broker refuses one result: an error, and none of the batch counts."""
     small = topics.create(f"{topics.name}-small", **{"max.message.bytes": "200"})
