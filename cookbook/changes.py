@@ -52,12 +52,13 @@ def touched(paths: Iterable[str]) -> list[Recipe]:
 def _files(recipe: Recipe, paths: set[str]) -> set[str]:
     """What the recipe depends on, deleted files included."""
     files = {relative(path) for path in (*ledger.inputs(recipe), recipe.output)}
-    test = f"tests/recipes/{recipe.chapter}/test_"
+    folder = f"tests/recipes/{recipe.chapter}/"
     for path in paths:
-        name = path.removeprefix(test).removesuffix(".py")
-        shared = path.startswith(f"tests/recipes/{recipe.chapter}/") and name == path
-        if shared or f"{recipe.name}_".startswith(f"{name}_"):
-            files.add(path)
+        if path.startswith(folder):
+            name = path.removeprefix(f"{folder}test_").removesuffix(".py")
+            is_shared = not path.startswith(f"{folder}test_")
+            if is_shared or f"{recipe.name}_".startswith(f"{name}_"):
+                files.add(path)
     return {path for path in files if path}
 
 

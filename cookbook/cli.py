@@ -283,11 +283,13 @@ def publish(
 
 @app.command()
 def merge(
-    ledgers: Annotated[list[Path], typer.Argument(help="ledgers of several jobs")],
+    ledgers: Annotated[
+        list[Path] | None, typer.Argument(help="ledgers of several jobs")
+    ] = None,
     since: Since = None,
 ) -> None:
     """Merge ledgers into one; fail if a recipe was verified by none of the jobs."""
-    merged = ledger.merge(ledger.read(path) for path in ledgers)
+    merged = ledger.merge(ledger.read(path) for path in ledgers or [])
     ledger.write(merged)
     verified = {r.recipe for r in merged.records if r.status == "verified"}
     wanted = _scope(since)

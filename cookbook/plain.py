@@ -4,6 +4,7 @@ With `oldest`, uv installs the oldest versions that the recipe's header allows.
 """
 
 import difflib
+import os
 import platform
 import subprocess
 import sys
@@ -25,10 +26,11 @@ from cookbook.servers import Servers
 
 Way = Literal["python", "uv", "oldest"]
 
+_UV = [str(Path(sys.executable).with_name("uv")), "run", "--no-project", "--quiet"]
 _COMMANDS: dict[Way, list[str]] = {
     "python": [sys.executable],
-    "uv": ["uv", "run", "--no-project", "--quiet"],
-    "oldest": ["uv", "run", "--no-project", "--quiet", "--resolution=lowest-direct"],
+    "uv": _UV,
+    "oldest": [*_UV, "--resolution=lowest-direct"],
 }
 
 
@@ -68,7 +70,7 @@ def run(recipe: Recipe, way: Way, servers: Servers) -> str:
     """Run it in empty places; return what was wrong, or an empty text."""
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
-        variables = {"HOME": str(Path.home())}  # the cache of uv
+        variables = {name: os.environ[name] for name in os.environ if _is_for_uv(name)}
         for need in recipe.needs:
             server = servers.running[need]
             place = engine(need).create_place(server, new_name())
@@ -91,6 +93,13 @@ def run(recipe: Recipe, way: Way, servers: Servers) -> str:
     expected = recipe.output.read_text("utf-8") if recipe.output.is_file() else ""
     lines = difflib.ndiff(expected.splitlines(), done.stdout.splitlines())
     return next((f"printed {line!r}" for line in lines if line[0] in "+-"), "")
+
+
+def _is_for_uv(name: str) -> bool:
+    """Where its cache is, and how it reaches a package registry."""
+    return (
+        name == "HOME" or name.startswith(("UV_", "XDG_")) or "_proxy" in name.lower()
+    )
 
 
 def _short(word: str) -> str:
