@@ -22,6 +22,8 @@ test: $(READY) ## Lint, types, every test, the coverage gate
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/zizmor --offline --quiet --no-progress .github
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	rm -rf build/coverage
 	$(BIN)/coverage run -m pytest --numprocesses=auto
 	COOKBOOK_REQUIRE= $(BIN)/pytest tests/site --numprocesses=auto

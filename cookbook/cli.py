@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -14,8 +15,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cookbook import catalog, ledger, scaffold
+from cookbook import catalog, changes, ledger, newest, plain, scaffold
 from cookbook import fetch as fetching
+from cookbook import issues as tracker
 from cookbook import verify as verification
 from cookbook.catalog import Recipe
 from cookbook.engines import ENGINES, compose, engine, serving
@@ -45,6 +47,14 @@ Provider = Annotated[
 Pattern = Annotated[
     str | None,
     typer.Argument(help="an id, a chapter, or a pattern: redis, '*/connect'"),
+]
+Patterns = Annotated[
+    list[str] | None,
+    typer.Argument(help="ids, chapters, or patterns: redis, '*/connect'"),
+]
+Since = Annotated[
+    str | None,
+    typer.Option(help="only what has changed since that commit touches"),
 ]
 
 
@@ -212,7 +222,7 @@ def doctor(provider: Provider = None) -> None:
 
 @app.command()
 def verify(
-    pattern: Pattern = None,
+    patterns: Patterns = None,
     changed: Annotated[
         bool, typer.Option("--changed", help="only what has no valid record")
     ] = False,
@@ -223,7 +233,7 @@ def verify(
     provider: Provider = None,
 ) -> None:
     """Run recipes and their tests on the engines that are here; write the ledger."""
-    recipes = catalog.find(pattern) if pattern else catalog.all_recipes()
+    recipes = _find(patterns)
     forced = forced_provider(provider)
     todo = verification.changed(recipes, forced) if changed else recipes
     if len(todo) < len(recipes):
@@ -276,17 +286,107 @@ def publish(
 
 @app.command()
 def merge(
-    ledgers: Annotated[list[Path], typer.Argument(help="ledgers of several jobs")],
+    ledgers: Annotated[
+        list[Path] | None, typer.Argument(help="ledgers of several jobs")
+    ] = None,
+    since: Since = None,
 ) -> None:
     """Merge ledgers into one; fail if a recipe was verified by none of the jobs."""
-    merged = ledger.merge(ledger.read(path) for path in ledgers)
+    merged = ledger.merge(ledger.read(path) for path in ledgers or [])
     ledger.write(merged)
     verified = {r.recipe for r in merged.records if r.status == "verified"}
-    missing = [one.id for one in catalog.all_recipes() if one.id not in verified]
-    out.print(f"{len(verified)} recipes verified, {len(missing)} by no job")
+    wanted = _scope(since)
+    missing = [one.id for one in wanted if one.id not in verified]
+    out.print(
+        f"{len(wanted) - len(missing)} recipes verified, {len(missing)} by no job"
+    )
     for name in missing:
         out.print(f"[red]Not verified:[/] {name}")
     raise typer.Exit(1 if missing else 0)
+
+
+@app.command()
+def jobs(
+    since: Since = None,
+    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
+) -> None:
+    """Show the jobs that continuous integration runs: one an engine."""
+    found = changes.jobs(_scope(since))
+    if as_json:
+        print(json.dumps([asdict(job) for job in found]))
+        return
+    table = Table("Job", "Requires", "Recipes", box=None)
+    for job in found:
+        table.add_row(job.engine, ", ".join(job.require), str(len(job.recipes)))
+    out.print(table)
+
+
+@app.command("plain")
+def plain_(
+    patterns: Patterns = None,
+    way: Annotated[
+        list[str],
+        typer.Option(help="python, uv, oldest (drivers, with uv)"),
+    ] = ["python", "uv"],  # noqa: B006 - typer copies it
+    provider: Provider = None,
+    to: Annotated[Path, typer.Option(help="where to write the records")] = (
+        BUILD / "plain.json"
+    ),
+) -> None:
+    """Run recipes as a reader does, by their headers, and compare what they print."""
+    ways = [plain.way(name) for name in way]
+    recipes = _find(patterns)
+    servers = Servers()
+    try:
+        needs = [need for recipe in recipes for need in recipe.needs]
+        servers.start(dict.fromkeys(needs), forced_provider(provider))
+        records = []
+        for record in plain.run_all(recipes, ways, servers):
+            records.append(record)
+            sign = verification.SIGNS[record.status]
+            out.print(f"{sign}[/] {record.recipe} {record.reason}", highlight=False)
+    finally:
+        servers.stop()
+    ledger.write(ledger.Ledger().updated(records), to)
+    raise typer.Exit(any(record.status == "failed" for record in records))
+
+
+@app.command("newest")
+def newest_() -> None:
+    """Write the newest tag of each image into docker-compose.yml."""
+    for old, new in newest.upgrade().items():
+        out.print(f"{old} -> {new}", highlight=False)
+
+
+@app.command()
+def issues(
+    ledgers: Annotated[list[Path], typer.Argument(help="named after their runs")],
+    run: Annotated[str, typer.Option(help="the address of this run")] = "",
+    dry: Annotated[bool, typer.Option("--dry-run", help="only say what to do")] = False,
+) -> None:
+    """Open, update and close one issue for each recipe that the ledgers show broken."""
+    if gone := [str(path) for path in ledgers if not path.is_file()]:
+        raise CookbookError(f"no such file: {', '.join(gone)}")
+    legs = {path.stem: ledger.read(path) for path in ledgers}
+    for action in tracker.plan(legs, tracker.read_issues(), run):
+        number = f" #{action.number}" if action.number else ""
+        out.print(f"{action.kind}{number}: {action.recipe}", highlight=False)
+        if not dry:
+            tracker.carry_out(action)
+
+
+def _find(patterns: Sequence[str] | None) -> list[Recipe]:
+    """The recipes that the patterns mean, each once; all of them without one."""
+    if not patterns:
+        return catalog.all_recipes()
+    found = (recipe for pattern in patterns for recipe in catalog.find(pattern))
+    return list(dict.fromkeys(found))
+
+
+def _scope(since: str | None) -> list[Recipe]:
+    if since is None:
+        return catalog.all_recipes()
+    return changes.touched(changes.changed_files(since))
 
 
 def _start(names: Sequence[str], wanted: str | None, keep: bool) -> Servers:

@@ -27,7 +27,7 @@ Outcome = Literal["passed", "failed", "skipped"]
 UNAVAILABLE = "unavailable"  # the identity of an engine that is not there
 
 # A change in one of these could change what any record says.
-_MACHINERY = [
+MACHINERY = [
     ROOT / "cookbook" / name
     for name in (
         "catalog.py",
@@ -199,6 +199,6 @@ def _engine_files(needs: tuple[str, ...]) -> list[Path]:
 @functools.cache
 def _machinery() -> str:
     digest = hashlib.sha256()
-    for path in _MACHINERY:
+    for path in MACHINERY:
         digest.update(path.read_bytes())
     return digest.hexdigest()
