@@ -23,6 +23,9 @@ from cookbook.paths import DOCS, RECIPES, ROOT, TESTS
 # The regular expression of PEP 723.
 _HEADER = re.compile(r"(?m)^# /// script$\s(?P<toml>(^#(| .*)$\s)+)^# ///$")
 
+# Packages without a module of their own: what is imported from them is one.
+_NAMESPACES = ("google", "google.cloud")
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -71,6 +74,8 @@ class Recipe:
         for node in ast.walk(ast.parse(self.source)):
             if isinstance(node, ast.Import):
                 found |= dict.fromkeys(alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module in _NAMESPACES:
+                found |= dict.fromkeys(f"{node.module}.{it.name}" for it in node.names)
             elif isinstance(node, ast.ImportFrom) and node.module:
                 found[node.module] = None
         return list(found)
