@@ -188,6 +188,24 @@ def test_name_check_can_be_switched_off(play, ca, ca_file):
     assert impostor.logins == [Login("SHOP", "cook", PASSWORD)]
 
 
+def test_name_check_of_this_version(play, ca, ca_file):
+    """The driver of version 12.1 checks the name also where nothing is said of it."""
+    impostor = play(ca.issue_cert("attacker.example"))
+    silent_about_it = f"SECURITY=SSL;SSLSERVERCERTIFICATE={ca_file};"
+    with pytest.raises(ibm_db_dbi.OperationalError, match="SQL20576N"):
+        ibm_db_dbi.connect(silent_about_it + string_for(impostor.port), "", "")
+    assert impostor.logins == []
+
+
+def test_server_encrypt(play):
+    """Without TLS, AUTHENTICATION=SERVER_ENCRYPT keeps the password from a server that
+    wants it in clear text."""
+    impostor = play(only_in_clear=True)
+    with pytest.raises(ibm_db_dbi.OperationalError, match="SQL30082N"):
+        connect("AUTHENTICATION=SERVER_ENCRYPT;" + string_for(impostor.port))
+    assert (impostor.connections, impostor.logins) == (1, [])
+
+
 @pytest.mark.parametrize(("retries", "attempts"), [(None, 3), ("0", 1)])
 def test_driver_tries_again(play, monkeypatch, retries, attempts):
     """Left alone, the driver tries three times in 5 s; DB2_MAX_CLIENT_CONNRETRIES=0 in
