@@ -30,7 +30,10 @@ def engine(data: Data, name: str) -> str:
         "In this build": "<br>".join(labels) or "no recipe ran on it",
         "Verified": number(len({recipe for recipe, _ in served}), "recipe"),
         "Address in": f"<code>{one.env}</code>",
-        "For example": f"<code>{html.escape(one.example)}</code>",
+        "For example": "<br>".join(
+            f"<code>{html.escape(value)}</code>"
+            for value in one.variables(one.example).values()
+        ),
         "To install": html.escape(one.install),
     }
     if one.port:

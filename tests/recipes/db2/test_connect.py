@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -86,6 +87,15 @@ def test_silent_server(silent):
     """A server that takes the connection and says nothing: OperationalError in time."""
     with pytest.raises(ibm_db_dbi.OperationalError, match="selectForRecvTimeout"):
         connect(string_for(silent), connect_timeout=1)
+
+
+def test_long_limit_in_the_string_is_overruled(silent):
+    """CONNECTTIMEOUT in somebody's connection string does not make the wait longer."""
+    patient = "CONNECTTIMEOUT=100;RECEIVETIMEOUT=100;" + string_for(silent)
+    started = time.monotonic()
+    with pytest.raises(ibm_db_dbi.OperationalError, match="selectForRecvTimeout"):
+        connect(patient, connect_timeout=1)
+    assert time.monotonic() - started < 50
 
 
 @pytest.mark.parametrize("name", ["connect_timeout", "answer_timeout", "lock_wait"])

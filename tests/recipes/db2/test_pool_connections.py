@@ -183,6 +183,19 @@ def test_error_in_the_work_is_no_failed_ping(opened):
         assert cursor.number == 0
 
 
+def test_error_in_a_statement_of_sqlalchemy(opened):
+    """Nor does an error in a statement that SQLAlchemy executes on the same engine."""
+    pool = make_pool("")
+    with pool.connect() as conn:
+        opened[0].fails = ibm_db_dbi.ProgrammingError("SQL0204N")
+        with pytest.raises(sa.exc.ProgrammingError) as caught:
+            conn.exec_driver_sql("SELECT 2 FROM SYSIBM.SYSDUMMY1")
+        opened[0].fails = None
+    assert not caught.value.connection_invalidated
+    with transaction(pool) as cursor:
+        assert cursor.number == 0
+
+
 def test_commit_and_rollback(opened):
     """A block that ends commits; a block with an error rolls back, and does not
     commit."""

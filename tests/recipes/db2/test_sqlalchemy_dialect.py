@@ -214,6 +214,20 @@ def test_overdraft(noted):
     assert len(connection.sent) == 1
 
 
+def test_fresh_values(noted):
+    """What the session remembers of the row does not count: it is read again."""
+    remembered, now = (
+        (7, "Ann", Decimal(balance), NOON.replace(tzinfo=None)) for balance in (10, 5)
+    )
+    connection = Connection(remembered, columns=4)
+    with Session(noted(connection)) as session:
+        account = session.scalars(sa.select(Account)).one()
+        assert account.balance == 10
+        connection.rows.append(now)
+        with pytest.raises(ValueError, match="from 5"):
+            withdraw(session, 7, Decimal(6))
+
+
 def test_keywords_reach_the_driver(monkeypatch):
     """The connection string reaches the driver whole, behind the limits."""
     seen = []
