@@ -79,13 +79,13 @@ def test_failed_attempt_leaves_no_client(proxy, monkeypatch):
 
 def test_silent_server_is_given_up(proxy):
     """The server falls silent: a timeout after `timeout` seconds, retry included."""
-    with connect(proxy.url, timeout=0.5) as client:
+    with connect(proxy.url, timeout=1) as client:
         proxy.black_hole()
         start = time.monotonic()
         with pytest.raises(PyMongoError) as raised:
             visits(client).find_one()
         assert raised.value.timeout
-        assert 0.3 < time.monotonic() - start < 3
+        assert 0.5 < time.monotonic() - start < 5
         proxy.black_hole(False)
 
 
