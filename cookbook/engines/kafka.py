@@ -78,7 +78,7 @@ class Kafka(Engine):
     env = "KAFKA_BOOTSTRAP_SERVERS"
     example = "127.0.0.1:19092"
     port = 19092
-    install = "java 17 or newer and maven for that"
+    install = "with a JDK (apt-get install default-jdk-headless maven)"
     fetches = f"Apache Kafka {VERSION} from Maven Central, with mvn; runs on Java 17"
 
     starter = Starter(
@@ -166,32 +166,19 @@ return 42 if brokers else 0""",
         """Delete topics and groups with the prefix.
 
         A group that still has members stays: without topics it holds nothing, and the
-        broker forgets it when they are gone.
+        broker forgets it some time after they are gone.
         """
-        from confluent_kafka import KafkaException
-
         prefix = url.rpartition("/")[2]
         with _admin(server.url) as admin:
-            topics = [
-                name
-                for name in admin.list_topics(timeout=5).topics
-                if name.startswith(prefix)
-            ]
-            listed = admin.list_consumer_groups(request_timeout=5).result()
-            groups = [
-                group.group_id
-                for group in listed.valid
-                if group.group_id.startswith(prefix)
-            ]
-            if groups:
-                for done in admin.delete_consumer_groups(groups).values():
-                    if not isinstance(
-                        done.exception(timeout=10), KafkaException | None
-                    ):
-                        done.result()
-            if topics:
-                for done in admin.delete_topics(topics, operation_timeout=5).values():
-                    done.result(timeout=10)
+            listed = admin.list_consumer_groups(request_timeout=10).result()
+            names = [group.group_id for group in listed.valid]
+            if groups := [name for name in names if name.startswith(prefix)]:
+                for left in admin.delete_consumer_groups(groups).values():
+                    left.exception(timeout=10)
+            names = list(admin.list_topics(timeout=10).topics)
+            if topics := [name for name in names if name.startswith(prefix)]:
+                for gone in admin.delete_topics(topics).values():
+                    gone.result(timeout=10)
 
 
 def _sha256(folder: Path) -> str:
