@@ -37,13 +37,14 @@ check: test site ## Both, without the containers
 bench: $(READY) ## Measure; the results are data files that the pages draw
 	$(BIN)/python -m benchmarks
 
+PIN := $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes \
+  --no-emit-index-url --no-header
 lock: $(READY) ## Pin the newest allowed version of every dependency
-	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-header --all-extras --group build --group site --group test \
+	$(PIN) --python-version 3.11 --all-extras --group build --group site --group test \
 	  pyproject.toml --output-file requirements.lock
-	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-header --group bigquery-emulator \
+	$(PIN) --python-version 3.11 --group bigquery-emulator \
 	  --output-file requirements-bigquery-emulator.lock
+	$(PIN) --python-version 3.13 --group mongoeco --output-file requirements-mongoeco.lock
 
 clean: ## Remove everything that was made here
 	-$(BIN)/cookbook down
