@@ -65,7 +65,7 @@ def count_values(
 ) -> int:
     """How many values match: each field of a point is one."""
     filters = "".join(
-        f"|> filter(fn: (r) => r[{quote(name)}] == _value{number})\n"
+        f"|> filter(fn: (r) => r[{quote(name, '${')}] == _value{number})\n"
         for number, name in enumerate(wanted)
     )
     flux = f"""from(bucket: _bucket) |> range(start: _start, stop: _stop)
@@ -76,11 +76,13 @@ def count_values(
     return sum(record.get_value() for table in tables for record in table)
 
 
-def quote(text: str) -> str:
-    """A string in a predicate, and of Flux where it is the name of a column."""
-    if "\n" in text or "${" in text:
-        raise ValueError(f"{text!r} cannot be deleted by name")
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+def quote(text: str, *others: str) -> str:
+    """A string of a predicate; with "${", of Flux. Raises ValueError for a line end."""
+    if "\n" in text:
+        raise ValueError(f"a line end in {text!r}")
+    for special in ("\\", '"', *others):
+        text = text.replace(special, "\\" + special)
+    return f'"{text}"'
 
 
 # --8<-- [end:delete]
