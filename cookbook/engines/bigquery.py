@@ -14,6 +14,8 @@ from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+from filelock import FileLock
+
 from cookbook import fetch as fetching
 from cookbook.engines import process
 from cookbook.engines.base import Engine, Program, Server, Starter, with_path
@@ -127,16 +129,42 @@ from google.cloud import bigquery""",
         return found
 
     def create_place(self, server: Server, name: str) -> str:
+        """Make a dataset, when it is our turn.
+
+        bqemulator has one connection to DuckDB, on which REST and gRPC get in each
+        other's way. So there is one place at a time.
+        """
         project = urlsplit(server.url).path[1:]
         reference = {"projectId": project, "datasetId": name}
         path = f"/bigquery/v2/projects/{project}/datasets"
-        _must(_ask(server.url, "POST", path, {"datasetReference": reference}), 200)
+        turn = _turn(server.url)
+        turn.acquire(timeout=100, poll_interval=0.02)
+        try:
+            _must(_ask(server.url, "POST", path, {"datasetReference": reference}), 200)
+        except BaseException:
+            turn.release()
+            raise
         return with_path(server.url, f"{project}/{name}")
 
     def drop_place(self, server: Server, url: str) -> None:
         project, _, name = urlsplit(url).path[1:].partition("/")
         path = f"/bigquery/v2/projects/{project}/datasets/{name}?deleteContents=true"
-        _must(_ask(server.url, "DELETE", path), 200, 204, 404)
+        try:
+            _must(_ask(server.url, "DELETE", path), 200, 204, 404)
+        finally:
+            _turn(server.url).release()
+
+
+_turns: dict[str, FileLock] = {}  # kept: a lock that is forgotten is let go
+
+
+def _turn(url: str) -> FileLock:
+    """The lock of that emulator, in its directory where it is one of ours."""
+    port = _storage(url).rpartition(":")[2]
+    files = process.base_folder().glob(f"bigquery-*/port-{_GRPC}")
+    ours = [file.parent for file in files if file.read_text() == port]
+    folder = ours[0] if ours else process.base_folder()
+    return _turns.setdefault(port, FileLock(folder / f"bigquery-{port}.turn"))
 
 
 def _storage(url: str) -> str:

@@ -1,7 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
 # dependencies = ["google-cloud-bigquery>=3.40", "psycopg[binary]>=3.2"]
-#
 # [tool.cookbook]
 # needs = ["postgresql", "bigquery"]
 # ///
