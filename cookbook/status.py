@@ -32,6 +32,17 @@ class Standing:
         """Does its record speak of the files as they are?"""
         return self.state in ("verified", "failed")
 
+    @property
+    def ran_in_part(self) -> bool:
+        """The engine was not there, but tests that need none ran, on these files?"""
+        record = self.record
+        return (
+            self.state == "not_run"
+            and record is not None
+            and any(test.outcome == "passed" for test in record.tests)
+            and _is_valid(record)
+        )
+
 
 def standings(recipe: Recipe, records: Ledger) -> list[Standing]:
     """How the recipe stands on each set of engines it is for."""

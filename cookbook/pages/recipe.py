@@ -7,7 +7,6 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cookbook import ledger
 from cookbook.catalog import Recipe, relative
 from cookbook.engines import ENGINES, engine
 from cookbook.pages.data import Data, recipes_of
@@ -158,21 +157,23 @@ def tests(data: Data, *ids: str) -> str:
     recipes = named + [it for one in named for it in _variants(one) if it not in named]
     proofs = {proof.name: proof for proof in _listed(recipes)}
     found = [data.standings(recipe) for recipe in recipes]
+    note = ""
     # A test may speak of any recipe that has it: one that changed spoils them all.
     if any(overall(standings) in ("not_run", "changed") for standings in found):
-        note = "They have not run in this build. This is what they are to prove:\n\n"
-        if passed := _passed_without_engine(found):
+        if not all(any(s.ran or s.ran_in_part for s in some) for some in found):
             note = (
-                "Those with a tick need no server, and passed in this build. The others"
-                " have not run; this is what they are to prove:\n\n"
+                "They have not run in this build. This is what they are to prove:\n\n"
             )
-        for name in passed:
-            proofs[name].outcomes.append("passed")
-        return note + _proofs([*proofs.values()])
+            return note + _proofs([*proofs.values()])
+        note = f"""\
+The engine was not there in this build. What is marked {SIGNS["verified"]} needs none, \
+and was proved. The rest is to be proved.
+
+"""
     for node, (name, says, outcome) in _outcomes(found).items():
         case = proofs.setdefault(name, _Proof(name or node, says))
         case.outcomes.append(outcome)
-    return _proofs([proof for proof in proofs.values() if proof.outcomes])
+    return note + _proofs([proof for proof in proofs.values() if proof.outcomes])
 
 
 def _variants(recipe: Recipe) -> list[Recipe]:
@@ -186,26 +187,13 @@ def _outcomes(found: list[list[Standing]]) -> dict[str, tuple[str, str, str]]:
     """By test id: its function, its sentence, and the worst way it ended."""
     outcomes: dict[str, tuple[str, str, str]] = {}
     for standing in (standing for standings in found for standing in standings):
-        for test in standing.record.tests if standing.record and standing.ran else ():
+        if not standing.record or not (standing.ran or standing.ran_in_part):
+            continue
+        for test in standing.record.tests:
             name = test.id.partition("[")[0].rpartition("::")[2]
             if outcomes.get(test.id, ("", "", "passed"))[2] == "passed":
                 outcomes[test.id] = (name, test.says, test.outcome)
     return outcomes
-
-
-def _passed_without_engine(found: list[list[Standing]]) -> list[str]:
-    """The function of each case, where all cases passed though the engine was not there
-    and all the files are as they were then."""
-    cases: dict[str, list[str]] = {}
-    for standing in (standing for standings in found for standing in standings):
-        record = standing.record
-        if not record or standing.state != "not_run" or not ledger.is_valid(record):
-            return []
-        for test in record.tests:
-            name = test.id.partition("[")[0].rpartition("::")[2]
-            cases.setdefault(name, []).append(test.outcome)
-    passed = {name: it for name, it in cases.items() if set(it) == {"passed"}}
-    return [name for name, outcomes in passed.items() for _ in outcomes]
 
 
 def _listed(recipes: list[Recipe]) -> list[_Proof]:

@@ -50,15 +50,14 @@ def connect(
 
 
 # --8<-- [start:thick]
-def use_thick_mode(lib_dir: str | None = None) -> str:
-    """Load Oracle Client, before the first connection; return its version.
+def use_thick_mode(lib_dir: str | None = None) -> None:
+    """Load Oracle Client, before the first connection.
 
     lib_dir is for macOS and Windows; on Linux the system's loader must find the
     libraries, as ldconfig or LD_LIBRARY_PATH tell it. Raises DatabaseError (DPI-1047)
     when they are not found, ProgrammingError (DPY-2019) when thin mode is in use.
     """
     oracledb.init_oracle_client(lib_dir=lib_dir)
-    return ".".join(map(str, oracledb.clientversion()))
 
 
 # --8<-- [end:thick]

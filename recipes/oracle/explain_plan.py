@@ -15,6 +15,13 @@ from typing import Any, NamedTuple
 
 import oracledb
 
+TABLE = """
+CREATE TABLE orders (
+    id       NUMBER(9),
+    customer NUMBER(9) NOT NULL,
+    note     CHAR(200) DEFAULT '-' NOT NULL
+)
+"""
 NO_SERVER = (
     "Set ORACLE_DSN, for example cook/cook@127.0.0.1:11521/FREEPDB1"
     " after `docker compose up -d --wait oracle`"
@@ -84,9 +91,9 @@ def main() -> None:
     dsn = os.environ.get("ORACLE_DSN") or sys.exit(NO_SERVER)
     with oracledb.connect(dsn, tcp_connect_timeout=5) as conn, conn.cursor() as cursor:
         conn.call_timeout = 30_000  # milliseconds
-        cursor.execute("CREATE TABLE orders (id NUMBER(9), customer NUMBER(9))")
-        rows = [(n, n % 500) for n in range(5_000)]
-        cursor.executemany("INSERT INTO orders VALUES (:1, :2)", rows)
+        cursor.execute(TABLE)
+        rows = [(n, n // 10) for n in range(5_000)]
+        cursor.executemany("INSERT INTO orders (id, customer) VALUES (:1, :2)", rows)
         cursor.callproc("dbms_stats.gather_table_stats", [None, "ORDERS"])
         query = "SELECT id FROM orders WHERE customer = 7"
         print("before:", explain(conn, query)[1].operation)

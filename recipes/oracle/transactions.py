@@ -4,8 +4,8 @@
 # ///
 """Run a transaction, and run it again when the server asks for that.
 
-"Can't serialize access" (ORA-08177) and "deadlock detected" (ORA-00060) mean that nothing
-was committed: all of it may run again. A lost connection says nothing of the kind.
+"Can't serialize access" (ORA-08177) and "deadlock detected" (ORA-00060) mean that
+nothing was committed: all of it may run again. A lost connection says no such thing.
 """
 
 import os
@@ -50,7 +50,7 @@ def run_transaction(
             conn.commit()
         except BaseException as error:
             if conn.is_healthy():  # or the rollback would hide the error
-                conn.rollback()  # a deadlock undoes its statement, not the transaction
+                conn.rollback()  # a deadlock undoes one statement, and no more
             if attempt == attempts or not is_retryable(error):
                 raise
         else:
@@ -62,7 +62,7 @@ def run_transaction(
 
 def is_retryable(error: BaseException) -> bool:
     """Has the server said that nothing was committed, and that it may run again?"""
-    # Not error.isrecoverable: that says a new connection may be had, after DPY-4011 too.
+    # Not error.isrecoverable, which is true of a lost connection.
     return isinstance(error, oracledb.Error) and error.args[0].code in RETRYABLE
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from recipes.oracle.explain_plan import Step, counted, explain, measure
+from recipes.oracle.explain_plan import TABLE, Step, counted, explain, measure
 
 QUERY = "SELECT id FROM orders WHERE customer = 7"
 
@@ -11,9 +11,9 @@ QUERY = "SELECT id FROM orders WHERE customer = 7"
 def shop(conn):
     """A connection to a schema with 5000 orders of 500 customers, and statistics."""
     with conn.cursor() as cursor:
-        cursor.execute("CREATE TABLE orders (id NUMBER(9), customer NUMBER(9))")
-        rows = [(n, n % 500) for n in range(5_000)]
-        cursor.executemany("INSERT INTO orders VALUES (:1, :2)", rows)
+        cursor.execute(TABLE)
+        rows = [(n, n // 10) for n in range(5_000)]
+        cursor.executemany("INSERT INTO orders (id, customer) VALUES (:1, :2)", rows)
         cursor.callproc("dbms_stats.gather_table_stats", [None, "ORDERS"])
     return conn
 
@@ -55,7 +55,7 @@ def test_a_function_hides_the_index(indexed):
 def test_nothing_is_left(indexed):
     """The plan table is empty again, and the caller's transaction is as it was."""
     with indexed.cursor() as cursor:
-        cursor.execute("INSERT INTO orders VALUES (-1, -1)")
+        cursor.execute("INSERT INTO orders (id, customer) VALUES (-1, -1)")
         explain(indexed, QUERY)
         cursor.execute("SELECT COUNT(*) FROM plan_table")
         assert cursor.fetchone() == (0,)

@@ -192,8 +192,8 @@ def error_of(code: int, text: str) -> oracledb.Error:
     [(8177, True), (60, True), (1, False), (1013, False), (54, False)],
 )
 def test_which_errors(code, again):
-    """ORA-08177 and ORA-00060 run again; a duplicate key, a timeout, a lock that was not
-    waited for do not."""
+    """ORA-08177 and ORA-00060 run again; a duplicate key, a timeout, a lock that was
+    not waited for do not."""
     assert is_retryable(error_of(code, "text")) is again
 
 
