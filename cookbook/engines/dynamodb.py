@@ -13,6 +13,8 @@ import secrets
 import sys
 import urllib.error
 import urllib.request
+from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import parse_qs, quote, unquote, urlsplit, urlunsplit
@@ -185,7 +187,9 @@ return 42 + len(client.list_tables()["TableNames"])""",
         parts = urlsplit(server.url)
         host = parts.netloc.rpartition("@")[2]
         url = urlunsplit(parts._replace(netloc=f"{key}:cook@{host}"))
-        if _client(url).list_tables()["TableNames"]:
+        with closing(_client(url)) as client:
+            tables = client.list_tables()["TableNames"]
+        if tables:
             raise UnavailableError(
                 "the server shows the same tables to every access key:"
                 " start DynamoDB Local without -sharedDb"
@@ -193,15 +197,15 @@ return 42 + len(client.list_tables()["TableNames"])""",
         return url
 
     def drop_place(self, server: Server, url: str) -> None:
-        client = _client(url)
-        for page in client.get_paginator("list_tables").paginate():
-            for table in page["TableNames"]:
-                found = client.describe_table(TableName=table)["Table"]
-                if found.get("DeletionProtectionEnabled"):
-                    client.update_table(
-                        TableName=table, DeletionProtectionEnabled=False
-                    )
-                client.delete_table(TableName=table)
+        with closing(_client(url)) as client:
+            for page in client.get_paginator("list_tables").paginate():
+                for table in page["TableNames"]:
+                    found = client.describe_table(TableName=table)["Table"]
+                    if found.get("DeletionProtectionEnabled"):
+                        client.update_table(
+                            TableName=table, DeletionProtectionEnabled=False
+                        )
+                    client.delete_table(TableName=table)
 
     def embedded(self) -> Program | None:
         if not importlib.util.find_spec("ministack"):
@@ -290,16 +294,18 @@ def _get(url: str) -> tuple[dict[str, str], bytes]:
             return dict(error.headers), error.read()
 
 
-_sessions: "dict[int, Session]" = {}  # one for each process: it caches what it reads
+@cache
+def _session() -> "Session":
+    from botocore.session import Session
+
+    return Session()  # it reads the description of the service once
 
 
 def _client(address: str) -> "DynamoDBClient":
     from botocore.config import Config
-    from botocore.session import Session
 
-    session = _sessions.setdefault(os.getpid(), Session())
     one = DynamoDB().variables(address)
-    return session.create_client(  # type: ignore[return-value]
+    return _session().create_client(  # type: ignore[return-value]
         "dynamodb",
         endpoint_url=one["AWS_ENDPOINT_URL"],
         aws_access_key_id=one["AWS_ACCESS_KEY_ID"],

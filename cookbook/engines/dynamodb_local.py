@@ -10,7 +10,7 @@ from cookbook.paths import FETCHED
 class DynamoDBLocal(DynamoDB):
     name = "dynamodb_local"
     title = "Amazon DynamoDB"
-    install = "`cookbook fetch dynamodb`"
+    install = "cookbook fetch dynamodb"
     fetches = None  # what is fetched for `dynamodb` serves here
 
     @property

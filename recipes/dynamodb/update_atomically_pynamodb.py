@@ -64,8 +64,8 @@ def book(connection: Connection, course: str, seats: int, booking: str) -> None:
         raise ValueError(f"{seats} seats")
     try:
         # A transaction of one: the token makes it safe to send it again.
-        with TransactWrite(connection=connection, client_request_token=booking) as both:
-            both.update(
+        with TransactWrite(connection=connection, client_request_token=booking) as one:
+            one.update(
                 Course(course),
                 actions=[Course.seats.set(Course.seats - seats)],
                 condition=Course.seats >= seats,

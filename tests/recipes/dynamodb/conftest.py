@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import boto3
+import botocore.session
 import pytest
 from botocore.config import Config
 from pynamodb.exceptions import PynamoDBException
@@ -63,6 +64,19 @@ def aws(dynamodb, monkeypatch) -> Callable[[str], None]:
 
     move(dynamodb)
     return move
+
+
+@pytest.fixture(autouse=True)
+def _one_loader(monkeypatch) -> None:
+    """PynamoDB has a session for each connection: let them share what they read."""
+
+    def get_session() -> botocore.session.Session:
+        session = botocore.session.Session()
+        loader = _session._session.get_component("data_loader")
+        session.register_component("data_loader", loader)
+        return session
+
+    monkeypatch.setattr("pynamodb.connection.base.get_session", get_session)
 
 
 @contextmanager

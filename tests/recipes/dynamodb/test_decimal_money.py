@@ -78,6 +78,8 @@ def test_two_decimals(bank, table):
     assert str(bank.balance()) == "100.10"
     (item,) = table.scan()["Items"]
     assert item["amount"] == Decimal("100.1")
+    assert str(decimal_money.cents(Decimal("100.1"))) == "100.10"
+    assert str(Entry.get("anna", "1").amount) == "100.10"
 
 
 def test_nothing_booked(bank):

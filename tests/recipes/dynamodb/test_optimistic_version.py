@@ -118,6 +118,20 @@ def test_eight_at_once(pages, table):
     assert version == 9
 
 
+def test_reads_what_is_there_now(driver, table, stage):
+    """The page is read with a consistent read, and not as it was a moment ago."""
+    asked = []
+
+    def get(request, ask):
+        asked.append(request.get("ConsistentRead"))
+        return ask(request)
+
+    stage.plays["GetItem"] = get
+    with driver(stage.url) as pages:
+        pages.edit(str.upper)
+    assert asked == [True]
+
+
 def test_gives_up(pages, table):
     """Always too late: an error after the last try, and nothing of it is stored."""
     calls = []
