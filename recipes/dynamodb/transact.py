@@ -46,8 +46,8 @@ def transfer(
                         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
                     }
                 },
-                _change(payer, -amount, "balance >= :least", amount),
-                _change(payee, amount, "balance >= :least", Decimal(0)),
+                _change(payer, -amount, least=amount),
+                _change(payee, amount, least=Decimal(0)),
             ]
         )
     except client.exceptions.TransactionCanceledException as error:
@@ -64,15 +64,13 @@ def transfer(
     return True
 
 
-def _change(
-    account: str, by: Decimal, condition: str, least: Decimal
-) -> dict[str, Any]:
+def _change(account: str, by: Decimal, least: Decimal) -> dict[str, Any]:
     return {
         "Update": {
             "TableName": "bank",
             "Key": {"id": f"account#{account}"},
             "UpdateExpression": "SET balance = balance + :by",
-            "ConditionExpression": condition,
+            "ConditionExpression": "balance >= :least",
             "ExpressionAttributeValues": {":by": by, ":least": least},
         }
     }
