@@ -7,6 +7,7 @@ For each engine there is a fixture of its name: the address of an empty place.
 import functools
 import os
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -369,6 +370,10 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     evidence, servers = config.stash[_EVIDENCE], config.stash[_SERVERS]
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(it.longrepr[2].removeprefix("Skipped: ") for it in skipped)
+    for reason, count in reasons.most_common():
+        terminalreporter.write_line(f"{count} skipped: {reason}")
     for name in sorted(config.stash[_REQUIRED] - evidence.engines_that_ran(servers)):
         reason = servers.missing.get(name, "no test asked for it")
         terminalreporter.write_line(f"{name} is required and ran no test: {reason}")

@@ -28,6 +28,8 @@ def test_starts_empty(dsn, n):
 
 @pytest.fixture(scope="module")
 def server():
+    if reason := compose.why_not():
+        pytest.skip(reason)
     with postgresql(SCHEMA) as url:
         yield url
 
