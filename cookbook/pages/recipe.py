@@ -97,7 +97,10 @@ def file(data: Data, *ids: str) -> str:
         names = listing(f"`{recipe.path.name}`" for recipe in same)
         who = names if len(printed) > 1 else "Each of them" if len(same) > 1 else "It"
         if not output:
-            parts.append(f"{who} has not been run yet, so no output is shown.\n")
+            parts.append(
+                f"{who} has not been run yet, so no output is shown."
+                " [How to run it](/running.md).\n"
+            )
             continue
         ran = all(overall(data.standings(recipe)) == "verified" for recipe in same)
         says = "printed" if ran else "should print (this build did not check it)"

@@ -137,6 +137,34 @@ def test_limit_of_nothing(limit):
         connect("u/p@host.invalid/shop", call_timeout=limit)
 
 
+def test_limits_reach_the_socket(listener, monkeypatch):
+    """The attempt to connect is given 5 seconds, and the line is probed after a quiet
+    minute."""
+    real, seen = socket.create_connection, []
+
+    def create_connection(address, timeout):
+        seen.append((real(address, timeout), timeout))
+        return seen[-1][0]
+
+    monkeypatch.setattr(socket, "create_connection", create_connection)
+    server = listener()
+    server.silent = True
+    thread = threading.Thread(target=fail_to_connect, args=(server.dsn,))
+    thread.start()
+    assert server.has_asked.wait(5)
+    ((sock, timeout),) = seen
+    assert timeout == 5
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
+    server.close()
+    thread.join(5)
+
+
+def fail_to_connect(dsn: str) -> None:
+    with pytest.raises(oracledb.DatabaseError):
+        connect(dsn)
+
+
 def test_login_has_no_limit(listener):
     """A server that accepts and then says nothing is waited for: no limit covers the
     login."""
