@@ -1,7 +1,7 @@
 """What the page of an engine shows."""
 
 import html
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from cookbook import catalog
 from cookbook.engines import compose
@@ -26,15 +26,14 @@ def engine(data: Data, name: str) -> str:
     one = engine_named(name)
     served = list(_served(data, name, one.title))
     labels = dict.fromkeys(label for _, label in served)
+    variables = one.variables(one.example)
+    fetch = f"<code>cookbook fetch {name}</code>, or " if one.fetches else ""
     facts = {
         "In this build": "<br>".join(labels) or "no recipe ran on it",
         "Verified": number(len({recipe for recipe, _ in served}), "recipe"),
-        "Address in": f"<code>{one.env}</code>",
-        "For example": "<br>".join(
-            f"<code>{html.escape(value)}</code>"
-            for value in one.variables(one.example).values()
-        ),
-        "To install": html.escape(one.install),
+        "Address in": _codes(variables),
+        "For example": _codes(variables.values()),
+        "To install": fetch + html.escape(one.install),
     }
     if one.port:
         facts["Container"] = _image(one)
@@ -43,6 +42,10 @@ def engine(data: Data, name: str) -> str:
         for fact, it in facts.items()
     )
     return f'<table class="vf-facts"><tbody>{rows}</tbody></table>\n'
+
+
+def _codes(texts: Iterable[str]) -> str:
+    return "<br>".join(f"<code>{html.escape(text)}</code>" for text in texts)
 
 
 def _image(one: Engine) -> str:

@@ -284,10 +284,31 @@ def test_what_is_not_there_says_what_to_install(name, monkeypatch):
     assert one.env in str(caught.value)
 
 
-def test_passwords_are_hidden():
-    text = "could not reach mysql://cook:p%40ss@host:1/x and redis://:s3cret@host"
-    hidden = without_password(text)
-    assert hidden == "could not reach mysql://cook:***@host:1/x and redis://:***@host"
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        ("mysql://cook:p%40ss@host:1/x", "mysql://cook:***@host:1/x"),
+        ("redis://:s3cret@host, refused", "redis://:***@host, refused"),
+        ("cook/s3cret@127.0.0.1:1521/FREEPDB1", "cook/***@127.0.0.1:1521/FREEPDB1"),
+        ("UID=sa;PWD={s3;}}cret};Encrypt=yes", "UID=sa;PWD=***;Encrypt=yes"),
+        ("HOSTNAME=x;PWD=s3cret;", "HOSTNAME=x;PWD=***;"),
+        ("no password in /tmp/a@b:1/c", "no password in /tmp/a@b:1/c"),
+    ],
+)
+def test_passwords_are_hidden(text, hidden):
+    assert without_password(text) == hidden
+
+
+@pytest.mark.parametrize("one", ENGINES.values(), ids=lambda one: one.name)
+def test_an_address_is_what_its_variables_say(one, monkeypatch):
+    variables = one.variables(one.example)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    address = one.external()
+    assert address
+    said = {name: value for name, value in one.variables(address).items() if value}
+    assert said.items() <= variables.items()  # an administrator's names no place
+    assert one.env in said
 
 
 def test_an_address_hides_its_password_in_tracebacks():

@@ -3,6 +3,7 @@
 import pyarrow as pa
 import pytest
 from google.api_core import exceptions
+from google.auth.exceptions import DefaultCredentialsError
 
 from recipes.bigquery.stream_rows import (
     COLUMNS,
@@ -143,6 +144,16 @@ def test_no_table(writer, dataset):
     """A table that does not exist is an error."""
     with pytest.raises(exceptions.NotFound):
         create_stream(writer, f"projects/cookbook/datasets/{dataset}/tables/visits")
+
+
+def test_no_credentials(monkeypatch, tmp_path):
+    """Without an emulator and without credentials, `connect` says so."""
+    for name in ("BIGQUERY_STORAGE_EMULATOR_HOST", "GOOGLE_APPLICATION_CREDENTIALS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
+    monkeypatch.setenv("NO_GCE_CHECK", "true")  # asks no metadata server
+    with pytest.raises(DefaultCredentialsError):
+        connect()
 
 
 # --8<-- [start:wrong]
