@@ -55,7 +55,7 @@ SET NOCOUNT ON;
 DECLARE @new TABLE (id int, ref nvarchar(40));
 INSERT INTO ticket (ref, title) OUTPUT inserted.id, inserted.ref INTO @new
     SELECT ref, title FROM OPENJSON(?) WITH (
-        ref nvarchar(40) 'strict $[0]', title nvarchar(200) 'strict $[1]'
+        ref nvarchar(40) 'strict $.ref', title nvarchar(200) 'strict $.title'
     );
 SELECT ref, id FROM @new;
 """
@@ -67,7 +67,8 @@ def insert_many(conn: Connection, tickets: Iterable[tuple[str, str]]) -> dict[st
     All or none; the caller commits. Some thousand rows at a time: they are one text.
     """
     with conn.cursor() as cursor:
-        cursor.execute(MANY, json.dumps(list(tickets)))
+        rows = [{"ref": ref, "title": title} for ref, title in tickets]
+        cursor.execute(MANY, json.dumps(rows))
         return dict(map(tuple, cursor.fetchall()))
 
 

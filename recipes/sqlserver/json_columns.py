@@ -23,9 +23,9 @@ SCHEMA = """
 CREATE TABLE product (
     id  int PRIMARY KEY,
     doc nvarchar(max) NOT NULL CHECK (ISJSON(doc) = 1),
-    sku AS CAST(JSON_VALUE(doc, '$.sku') AS nvarchar(40)), -- computed, and indexed
-    INDEX product_sku (sku)
+    sku AS CAST(JSON_VALUE(doc, '$.sku') AS nvarchar(40)) -- computed, and indexed
 );
+CREATE INDEX product_sku ON product (sku);
 """
 # --8<-- [end:schema]
 

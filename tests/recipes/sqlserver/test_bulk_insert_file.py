@@ -83,12 +83,30 @@ def test_byte_order_mark(write):
         pytest.param("4x,nut,1", "line 5", id="no-number"),
     ],
 )
-def test_bad_line(listener, connections, write, line, said):
-    """A bad line is named, and nothing was sent: the file is read once before."""
-    server = listener()
-    conn = connections(server.dsn)
+def test_bad_line(write, line, said):
+    """A bad line is an error that names it."""
     with pytest.raises(ValueError, match=said):
-        load_from_here(conn, write(GOOD + line + "\n"))
+        list(read(write(GOOD + line + "\n")))
+
+
+LOAD = """
+import sys, mssql_python
+from pathlib import Path
+from recipes.sqlserver.bulk_insert_file import load_from_here
+
+conn = mssql_python.connect(sys.argv[1], timeout=5)
+try:
+    load_from_here(conn, Path(sys.argv[2]))
+except ValueError as error:
+    print(error)
+conn.close()
+"""
+
+
+def test_nothing_is_sent(listener, elsewhere, write):
+    """The whole file is read before the first row is sent: a bad line loads nothing."""
+    server = listener()
+    assert "line 5" in elsewhere(LOAD, server.dsn, str(write(GOOD + "4,nut\n")))
     assert len(server.logins) == 1  # bulk copy would have logged in again
 
 
