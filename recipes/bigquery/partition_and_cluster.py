@@ -42,9 +42,7 @@ def sale_table(name: str) -> bigquery.Table:
         field="sold_at",
         expiration_ms=400 * 24 * 60 * 60 * 1000,  # older partitions are dropped
     )
-    table.clustering_fields = [
-        "customer"
-    ]  # the column that is asked for most comes first
+    table.clustering_fields = ["customer"]  # the most asked for comes first
     table.require_partition_filter = True  # refuse a query that would read all days
     return table
 
