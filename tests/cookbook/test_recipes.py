@@ -52,8 +52,15 @@ def test_needs_engines_that_exist(recipe):
         assert engine(need).fixture is None
 
 
-# What an import needs that its header names by another module's extra.
-COMES_WITH = {"psycopg_pool": "psycopg", "sqlalchemy": "sqlalchemy"}
+# What an import needs that its header names by another module's extra, or by the package
+# that brings it. The longest name that fits counts: `google` belongs to many.
+COMES_WITH = {
+    "psycopg_pool": "psycopg",
+    "sqlalchemy": "sqlalchemy",
+    "grpc": "google-cloud-bigquery-storage",
+    "google": "google-cloud-bigquery",
+    "google.cloud.bigquery_storage_v1": "google-cloud-bigquery-storage",
+}
 
 
 @every_recipe
@@ -65,7 +72,9 @@ def test_header_names_what_is_imported_and_no_more(recipe):
         top = module.partition(".")[0]
         if top in sys.stdlib_module_names:
             continue
-        name = COMES_WITH.get(top) or distributions[top][0]
+        fitting = [known for known in COMES_WITH if f"{module}.".startswith(f"{known}.")]
+        longest = max(fitting, key=len, default=None)
+        name = COMES_WITH[longest] if longest else distributions[top][0]
         imported.add(canonicalize_name(name))
     undeclared = imported - header
     assert not undeclared, f"add to the header: {undeclared}"
