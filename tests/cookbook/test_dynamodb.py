@@ -28,7 +28,8 @@ VARIABLES = [*ONE.variables(""), "AWS_ENDPOINT_URL_DYNAMODB", "AWS_REGION"]
 @pytest.fixture(autouse=True)
 def _alone(open_folder, monkeypatch):
     """A directory for servers, and an environment, of this test's own."""
-    monkeypatch.setattr("tempfile.tempdir", str(open_folder))
+    monkeypatch.setenv("TMPDIR", str(open_folder))
+    monkeypatch.setattr("tempfile.tempdir", None)  # it reads the variable again
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
 
