@@ -72,7 +72,9 @@ def test_header_names_what_is_imported_and_no_more(recipe):
         top = module.partition(".")[0]
         if top in sys.stdlib_module_names:
             continue
-        fitting = [known for known in COMES_WITH if f"{module}.".startswith(f"{known}.")]
+        fitting = [
+            known for known in COMES_WITH if f"{module}.".startswith(f"{known}.")
+        ]
         longest = max(fitting, key=len, default=None)
         name = COMES_WITH[longest] if longest else distributions[top][0]
         imported.add(canonicalize_name(name))

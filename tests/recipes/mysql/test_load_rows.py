@@ -11,27 +11,15 @@ import pytest
 from recipes.mysql import load_rows as with_pymysql
 from recipes.mysql import load_rows_connector as with_connector
 from recipes.mysql.load_rows import connect
+from tests.recipes.mysql.conftest import query
 from tests.recipes.support.rogue_mysql import RogueServer
 
 ERRORS = (pymysql.Error, connector.Error)
 
 
-def query(url, sql):
-    with connect(url) as conn, conn.cursor() as cursor:
-        cursor.execute(sql)
-        conn.commit()
-        return list(cursor.fetchall())
-
-
 @pytest.fixture
-def url(mysql):
-    """A table of an id, a name of at most 8 characters, and an optional price."""
-    query(
-        mysql,
-        "CREATE TABLE item (id INT PRIMARY KEY, name VARCHAR(8) NOT NULL,"
-        " price DECIMAL(6, 2), at DATETIME(6)) CHARACTER SET utf8mb4",
-    )
-    return mysql
+def url(item_url):
+    return item_url
 
 
 class Loader:
