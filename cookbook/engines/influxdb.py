@@ -41,12 +41,18 @@ class InfluxDB(Engine):
 
     starter = Starter(
         body="""\
-with InfluxDBClient(address, os.environ["INFLUXDB_V2_TOKEN"]) as client:
+# A recipe is given the pieces in variables; a test, all of them in one address.
+parts = urlsplit(address)
+token = parts.password or os.environ["INFLUXDB_V2_TOKEN"]
+(org,) = parse_qs(parts.query).get("org") or [os.environ["INFLUXDB_V2_ORG"]]
+url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+with InfluxDBClient(url, token, org=org, timeout=5_000) as client:
     flux = 'import "array" array.from(rows: [{_value: 6 * 7}])'
-    (table,) = client.query_api().query(flux, os.environ["INFLUXDB_V2_ORG"])
+    (table,) = client.query_api().query(flux)
 return int(table.records[0].get_value())""",
         driver="from influxdb_client import InfluxDBClient",
         dependency="influxdb-client>=1.50",
+        standard=("from urllib.parse import parse_qs, urlsplit",),
     )
 
     @property

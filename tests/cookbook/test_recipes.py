@@ -52,8 +52,8 @@ def test_needs_engines_that_exist(recipe):
         assert engine(need).fixture is None
 
 
-# What an import needs that its header names by another module's extra, or by the package
-# that brings it. The longest name that fits counts: `google` belongs to many.
+# What an import needs that its header names by another module's extra, or by the
+# package that brings it. The longest name that fits counts: `google` belongs to many.
 COMES_WITH = {
     "psycopg_pool": "psycopg",
     "sqlalchemy": "sqlalchemy",

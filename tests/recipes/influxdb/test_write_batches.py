@@ -9,7 +9,7 @@ import pytest
 from influxdb_client import InfluxDBClient, Point, WritePrecision
 from influxdb_client.client.write_api import WriteOptions
 from influxdb_client.rest import ApiException
-from influxdb_client_3 import InfluxDBError
+from influxdb_client_3 import InfluxDB3ClientQueryError, InfluxDBError
 from influxdb_client_3 import Point as Point3
 from urllib3.exceptions import HTTPError
 
@@ -119,6 +119,17 @@ def test_not_sent_in_time(influxdb, bucket, fault_proxy, connect):
         write_each(client, bucket, [reading(1)], max_close_wait=200)
 
 
+def test_queue_has_no_end(influxdb, bucket, fault_proxy, connect):
+    """While the server is silent, the background writer takes points without an end."""
+    proxy = fault_proxy(influxdb)
+    proxy.black_hole()
+    client = connect(proxy.url, timeout=5_000)
+    changes = {"batch_size": 10, "max_close_wait": 200}
+    with pytest.raises(LostPointsError, match="bytes not sent") as caught:
+        write_each(client, bucket, map(reading, range(2_000)), **changes)
+    assert caught.value.batches == []
+
+
 @pytest.mark.parametrize("value", [None, float("nan"), float("inf")])
 def test_point_without_a_field(client, bucket, stored, value):
     """A point whose only value is None, NaN or infinite is a ValueError."""
@@ -185,6 +196,12 @@ def test_influxdb3_errors(client3, stored):
             client3, [bad[0], Point3("room").field("celsius", None).time(2)]
         )
     assert stored() == [1]
+
+
+def test_influxdb3_cannot_query(client3):
+    """influxdb3-python cannot query InfluxDB 2."""
+    with pytest.raises(InfluxDB3ClientQueryError):
+        client3.query("SELECT 1")
 
 
 # --8<-- [start:wrong]
