@@ -98,7 +98,7 @@ def file(data: Data, *ids: str) -> str:
         who = names if len(printed) > 1 else "Each of them" if len(same) > 1 else "It"
         if not output:
             parts.append(
-                f"{who} has not been run yet, so no output is shown."
+                f"No output is shown, since no run has printed one yet for {names}."
                 " [How to run it](/running.md).\n"
             )
             continue
