@@ -170,12 +170,15 @@ return int(table.records[0].get_value())""",
                 service.post_setup(request)
 
     def identify(self, url: str) -> tuple[str, str]:
+        from influxdb_client.rest import ApiException
         from influxdb_client.service.health_service import HealthService
 
         with _connect(url) as client:
             bucket = self.variables(url)["INFLUXDB_V2_BUCKET"]
-            if not client.buckets_api().find_bucket_by_name(bucket):  # with the token
-                raise UnavailableError(f"there is no bucket {bucket!r}")
+            try:  # what needs the token; the health is public
+                client.buckets_api().find_buckets(name=bucket, org=client.org)
+            except ApiException as error:  # its text has all the headers in it
+                raise UnavailableError(error.message) from None
             version = HealthService(client.api_client).get_health().version
         return "InfluxDB", version.removeprefix("v")
 
