@@ -77,6 +77,16 @@ def test_objects_in_memory(engine):
         assert tea.stock == 9
 
 
+def test_changes_in_memory(engine):
+    """A change of an object that was not yet sent is kept."""
+    with Session(engine) as session, session.begin():
+        upsert(session, Product, [TEA], **WAY)
+        tea = session.get_one(Product, "T1")
+        tea.name = "green tea"
+        upsert(session, Product, [{**TEA, "stock": 9}], **WAY)
+    assert products(engine) == [("T1", "green tea", 9)]
+
+
 def test_no_rows(engine):
     """No rows: nothing happens."""
     with Session(engine) as session, session.begin():
