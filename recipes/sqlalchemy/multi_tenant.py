@@ -50,8 +50,6 @@ class TenantSession(Session):
 
 @event.listens_for(TenantSession, "do_orm_execute")
 def _add_tenant(state: ORMExecuteState) -> None:
-    if state.is_column_load:
-        return  # more of an object that was found already
     plain = not state.is_orm_statement or state.is_from_statement
     if plain or state.is_insert:
         raise PermissionError("only select, update and delete of models")
