@@ -87,8 +87,9 @@ def test_customer_with_orders_stays(engine):
         session.add(customer)
         session.commit()
         session.delete(customer)
-        with pytest.raises(exc.IntegrityError):
+        with pytest.raises(exc.IntegrityError) as raised:
             session.flush()
+    assert raised.value.statement.startswith("DELETE FROM customer")
 
 
 def test_changed(engine):

@@ -69,6 +69,7 @@ def test_finds(session, asked, found):
 def test_sorts(session, sort, found):
     """Rows with the same price come in the order of their numbers, up and down."""
     assert ids(session, sort=sort) == found
+    assert str(build_query(Search(sort=sort))).endswith(", product.id")
 
 
 def test_sorts_by_name(session):
