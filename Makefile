@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 export NO_MKDOCS_2_WARNING := 1
+# It comes as a Go module, and its Python package would download it at every install.
+ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
 .DEFAULT_GOAL := help
 .PHONY: help site serve test test-containers check bench lock clean
@@ -24,6 +26,8 @@ test: $(READY) ## Lint, types, every test, the coverage gate
 	$(BIN)/mypy
 	$(BIN)/zizmor --offline --quiet --no-progress .github
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@if [ -x .engines/bin/actionlint ]; then .engines/bin/actionlint; \
+	  else echo "actionlint left out: GOBIN=$$PWD/.engines/bin go install $(ACTIONLINT)"; fi
 	rm -rf build/coverage
 	$(BIN)/coverage run -m pytest --numprocesses=auto
 	COOKBOOK_REQUIRE= $(BIN)/pytest tests/site --numprocesses=auto
