@@ -157,7 +157,7 @@ def lose_idle(engine: Engine) -> None:
 
 def test_lost_while_idle(opened):
     """PostgreSQL or MySQL ended the connection in the pool: the next caller gets a new
-    one. (SQLite has no connection to lose.)"""
+    one; SQLite has no connection to lose."""
     engine = opened()
     gauges = Gauges(engine)
     double(engine, 1)
@@ -169,7 +169,7 @@ def test_lost_while_idle(opened):
 
 def test_statement_timeout(opened):
     """A statement that takes longer than `statement` is an error: PostgreSQL ends it,
-    and PyMySQL gives up the connection. (SQLite has no such limit.)"""
+    and PyMySQL gives up the connection; SQLite has no such limit."""
     engine = opened(statement=0.1)
     if engine.dialect.name == "sqlite":
         assert double(engine, 1) == 2

@@ -103,7 +103,7 @@ def test_bad_size(session, size):
 
 
 def test_index(session):
-    """The next page is found by the index, without a sort. (Asked of SQLite.)"""
+    """On SQLite, the next page is found by the index, without a sort."""
     if session.get_bind().dialect.name != "sqlite":
         return
     sent = []
