@@ -245,11 +245,7 @@ def _parametrize_outputs(metafunc: pytest.Metafunc, servers: Servers) -> None:
         for combination in _combinations(options):
             pairs = list(zip(recipe.needs, combination, strict=True))
             name = "-".join([recipe.id, *(e for n, e in pairs if e != n)])
-            # Tests of these count the machine's containers.
-            alone = (
-                [pytest.mark.xdist_group("docker")] if "docker" in recipe.needs else []
-            )
-            cases.append(pytest.param(recipe, pairs, id=name, marks=alone))
+            cases.append(pytest.param(recipe, pairs, id=name))
     metafunc.parametrize(("recipe", "addresses"), cases, indirect=["addresses"])
 
 

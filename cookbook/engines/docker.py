@@ -1,12 +1,15 @@
 """A Docker engine, for the recipes that start containers themselves.
 
-A place is a name for a project of compose, removed afterwards.
+A place is a turn: tests look at all containers of the machine, so one has it at a time.
 """
 
+import functools
 import os
 import subprocess
 
-from cookbook.engines import compose
+from filelock import FileLock
+
+from cookbook.engines import compose, process
 from cookbook.engines.base import Engine, Program, Server, Starter, on_path
 
 
@@ -49,7 +52,15 @@ return 42 if done.stdout else 0""",
         return "Docker Engine", done.stdout.strip()
 
     def create_place(self, server: Server, name: str) -> str:
+        turn().acquire()
         return server.url or self.example
 
     def drop_place(self, server: Server, url: str) -> None:
         """What a recipe starts, it removes: its tests look."""
+        turn().release()
+
+
+@functools.cache
+def turn() -> FileLock:
+    """The lock that all processes of this user share."""
+    return FileLock(process.base_folder() / "docker.turn")

@@ -10,10 +10,16 @@ import pytest
 import redis as driver
 
 from cookbook.engines import compose, engine, process
+from cookbook.engines.docker import turn
 from cookbook.errors import UnavailableError
 from cookbook.servers import Servers, sweep
 
-pytestmark = pytest.mark.xdist_group("docker")  # they look at all of its projects
+
+@pytest.fixture(autouse=True)
+def _alone():
+    """The tests look at all projects of the machine."""
+    with turn():
+        yield
 
 
 def projects() -> set[str]:

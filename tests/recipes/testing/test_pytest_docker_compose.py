@@ -8,8 +8,6 @@ from cookbook.engines import compose, engine
 from recipes.testing.pytest_docker_compose import COMPOSE, address, services
 from tests.recipes.testing.conftest import docker_ps
 
-pytestmark = pytest.mark.xdist_group("docker")  # they count the machine's containers
-
 OURS = "label=com.docker.compose.service=db"
 TESTS = """
 import psycopg

@@ -10,8 +10,6 @@ from recipes.testing.testcontainers_postgresql import (
 )
 from tests.recipes.testing.conftest import docker_ps
 
-pytestmark = pytest.mark.xdist_group("docker")  # they count the machine's containers
-
 OURS = "label=org.testcontainers"
 TESTS = """
 import os
@@ -26,10 +24,8 @@ def test_starts_empty(dsn, n):
 """
 
 
-@pytest.fixture(scope="module")
-def server():
-    if reason := compose.why_not():
-        pytest.skip(reason)
+@pytest.fixture
+def server(docker):
     with postgresql(SCHEMA) as url:
         yield url
 
