@@ -217,7 +217,8 @@ return 42 + len(client.list_tables()["TableNames"])""",
         jar = self.fetched / "bin" / f"DynamoDBLocal-{_VERSION}.jar"
         if not jar.is_file() or not java(_JAVA):
             return None
-        return Program(jar, f"DynamoDB Local {_VERSION}")
+        # Another user might not be let into the directory of its libraries.
+        return Program(jar, f"DynamoDB Local {_VERSION}", as_ourselves=True)
 
     def fetch(self, folder: Path) -> None:
         if platform.machine() not in ("x86_64", "AMD64"):
