@@ -12,10 +12,6 @@ from recipes.sqlalchemy.reflect_schema import (
     reflect_table,
 )
 
-# sqlalchemy-bigquery, where another test of this process has imported it, replaces
-# `unnest`, which the reflection of PostgreSQL calls, by one that is not cached.
-pytestmark = pytest.mark.filterwarnings("ignore:Class unnest will not make use of SQL")
-
 
 @pytest.fixture
 def empty(database):
