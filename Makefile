@@ -30,6 +30,7 @@ test: $(READY) ## Lint, types, every test, the coverage gate
 	  else echo "actionlint left out: GOBIN=$$PWD/.engines/bin go install $(ACTIONLINT)"; fi
 	rm -rf build/coverage
 	$(BIN)/coverage run -m pytest --numprocesses=auto
+	$(BIN)/python -m cookbook.environments -m coverage run -m pytest tests/recipes
 	COOKBOOK_REQUIRE= $(BIN)/pytest tests/site --numprocesses=auto
 	$(BIN)/python -m cookbook.coverage_gate
 
@@ -46,8 +47,9 @@ PIN := $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes \
 lock: $(READY) ## Pin the newest allowed version of every dependency
 	$(PIN) --python-version 3.11 --all-extras --group build --group site --group test \
 	  pyproject.toml --output-file requirements.lock
-	$(PIN) --python-version 3.11 --group bigquery-emulator \
-	  --output-file requirements-bigquery-emulator.lock
+	for name in bigquery-emulator dask great-expectations pyspark; do \
+	  $(PIN) --python-version 3.11 --group $$name \
+	    --output-file requirements-$$name.lock || exit 1; done
 	$(PIN) --python-version 3.13 --group mongoeco --output-file requirements-mongoeco.lock
 
 clean: ## Remove everything that was made here

@@ -12,24 +12,25 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Lock
 from time import perf_counter
 
 from benchmarks.common import Progress, Way, chart, interleaved
-from cookbook import catalog
+from cookbook import catalog, places
 from cookbook.catalog import Recipe
 from cookbook.engines import engine, serving
-from cookbook.engines.base import Engine, Server, new_name
+from cookbook.engines.base import Server
+from cookbook.errors import UnavailableError
 from cookbook.pages.chart import Chart
 from cookbook.paths import ROOT
 from cookbook.runner import ForkServer, Runner, environment
 from cookbook.servers import Servers
 
 WORKERS = 2
+Own = list[tuple[str, Server]]  # what the recipe needs, and the server that serves it
 
 
 def run(quick: bool, progress: Progress) -> Chart:
@@ -42,18 +43,12 @@ def run(quick: bool, progress: Progress) -> Chart:
         try:
             start = Way("all engines", "recipe", lambda: start_all(servers, names))
             groups = {"engines": interleaved([start], runs, progress)}
-            recipes = [
-                recipe
-                for recipe in asked
-                if all(
-                    serving(need)[0].name in servers.running for need in recipe.needs
-                )
-            ]
+            recipes = available(asked, servers)
             ways = [
                 Way(
                     f"fork server, {WORKERS} at a time, outputs compared",
                     "recipe",
-                    lambda: forked(recipes, servers),
+                    lambda: forked(recipes),
                 ),
                 Way(
                     f"pytest, {WORKERS} workers, outputs compared",
@@ -63,7 +58,7 @@ def run(quick: bool, progress: Progress) -> Chart:
                 Way(
                     "python FILE, one after the other",
                     "tool",
-                    lambda: sum(alone(recipe, servers) for recipe in recipes),
+                    lambda: sum(map(alone, recipes, recipes.values())),
                 ),
             ]
             groups["recipes"] = interleaved(ways, runs, progress)
@@ -71,6 +66,16 @@ def run(quick: bool, progress: Progress) -> Chart:
             servers.stop()
     title = f"Seconds for {len(recipes)} recipes; engines: {', '.join(sorted(names))}."
     return chart(title, "s", "lower", runs, {}, groups)
+
+
+def available(recipes: Iterable[Recipe], servers: Servers) -> dict[Recipe, Own]:
+    """Those whose engines run, with the servers; of the main environment."""
+    found = {}
+    for recipe in recipes:
+        with suppress(UnavailableError):
+            if not recipe.environment:
+                found[recipe] = places.own_servers(recipe.needs, servers)
+    return found
 
 
 @contextmanager
@@ -106,12 +111,12 @@ def together(checkout: Path, pattern: str, servers: Servers) -> Callable[[], flo
     return lambda: seconds(command, checkout, of_the_copy(checkout) | up)[0]
 
 
-def forked(recipes: Iterable[Recipe], servers: Servers) -> float:
+def forked(recipes: Mapping[Recipe, Own]) -> float:
     """All of them, as the output test does. Raises RuntimeError at a difference."""
     modules = {name for recipe in recipes for name in recipe.imports}
 
     def run_one(recipe: Recipe) -> None:
-        with places(recipe, servers) as addresses:
+        with places.environment(recipes[recipe]) as addresses:
             run = runner.run(recipe.path, addresses)
         if run.code or run.stdout != recipe.output.read_text("utf-8"):
             raise RuntimeError(f"{recipe.id}: {run.stdout}{run.stderr}")
@@ -126,42 +131,13 @@ def forked(recipes: Iterable[Recipe], servers: Servers) -> float:
         return perf_counter() - started
 
 
-def alone(recipe: Recipe, servers: Servers) -> float:
+def alone(recipe: Recipe, servers: Own) -> float:
     """The file by itself, in an empty directory and in empty places."""
     with (
-        places(recipe, servers) as addresses,
+        places.environment(servers) as addresses,
         tempfile.TemporaryDirectory() as folder,
     ):
         return seconds([str(recipe.path)], Path(folder), environment(addresses))[0]
-
-
-_BY_TURNS = ("bigquery", "docker")
-_one_at_a_time = Lock()  # a process has one connection for the places of an engine
-
-
-@contextmanager
-def places(recipe: Recipe, servers: Servers) -> Iterator[dict[str, str]]:
-    """The environment of the recipe: an empty place in each engine that it needs."""
-    with ExitStack() as stack:
-        addresses: dict[str, str] = {}
-        for need in recipe.needs:
-            one = serving(need)[0]
-            server = servers.running[one.name]
-            with _lock(one):
-                url = one.create_place(server, new_name())
-            stack.callback(_drop, one, server, url)
-            addresses |= engine(need).variables(engine(need).address_in(one, url))
-        yield addresses
-
-
-def _drop(one: Engine, server: Server, url: str) -> None:
-    with _lock(one):
-        one.drop_place(server, url)
-
-
-def _lock(one: Engine) -> AbstractContextManager[object]:
-    """None for an engine whose places wait for one another."""
-    return nullcontext() if one.name in _BY_TURNS else _one_at_a_time
 
 
 def seconds(

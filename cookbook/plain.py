@@ -9,17 +9,16 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from cookbook import ledger
+from cookbook import environments, ledger, places
 from cookbook.catalog import Recipe
-from cookbook.engines import engine
-from cookbook.engines.base import new_name
-from cookbook.errors import UnknownNameError
+from cookbook.engines import serving
+from cookbook.engines.base import Server
+from cookbook.errors import UnavailableError, UnknownNameError
 from cookbook.ledger import EngineUsed, Outcome, Record, TestResult
 from cookbook.runner import environment
 from cookbook.servers import Servers
@@ -28,7 +27,7 @@ Way = Literal["python", "uv", "oldest"]
 
 _UV = [str(Path(sys.executable).with_name("uv")), "run", "--no-project", "--quiet"]
 _COMMANDS: dict[Way, list[str]] = {
-    "python": [sys.executable],
+    "python": ["python"],
     "uv": _UV,
     "oldest": [*_UV, "--resolution=lowest-direct"],
 }
@@ -50,14 +49,15 @@ def run_all(
 ) -> Iterator[Record]:
     """Run each recipe in each of the ways; yield a record of all of them."""
     for recipe in recipes:
-        missing = [need for need in recipe.needs if need not in servers.running]
-        if missing:
-            reason = servers.missing.get(missing[0], f"no {missing[0]}")
-            yield _record(recipe, servers, [], [reason], "unavailable")
+        try:
+            given = places.own_servers(recipe.needs, servers)
+            environments.python(recipe)
+        except UnavailableError as error:
+            yield _record(recipe, servers, [], [str(error)], "unavailable")
             continue
         tests, reasons = [], []
         for way in ways:
-            reason = run(recipe, way, servers)
+            reason = run(recipe, way, given)
             outcome: Outcome = "failed" if reason else "passed"
             says = f"`{' '.join(map(_short, _COMMANDS[way]))} {recipe.id}.py`"
             tests.append(TestResult(id=way, says=says, outcome=outcome))
@@ -66,21 +66,18 @@ def run_all(
         yield _record(recipe, servers, tests, reasons, status)
 
 
-def run(recipe: Recipe, way: Way, servers: Servers) -> str:
+def run(recipe: Recipe, way: Way, servers: Iterable[tuple[str, Server]]) -> str:
     """Run it in empty places; return what was wrong, or an empty text."""
-    with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
-        variables = {name: os.environ[name] for name in os.environ if _is_for_uv(name)}
-        for need in recipe.needs:
-            server = servers.running[need]
-            place = engine(need).create_place(server, new_name())
-            stack.callback(engine(need).drop_place, server, place)
-            variables |= engine(need).variables(place)
+    for_uv = {name: os.environ[name] for name in os.environ if _is_for_uv(name)}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        places.environment(servers) as addresses,
+    ):
         try:
             done = subprocess.run(
-                [*_COMMANDS[way], recipe.path],
+                [*_command(recipe, way), recipe.path],
                 cwd=folder,
-                env=environment(variables),
+                env=environment(for_uv | addresses),
                 capture_output=True,
                 text=True,
                 timeout=_WITHIN,
@@ -93,6 +90,10 @@ def run(recipe: Recipe, way: Way, servers: Servers) -> str:
     expected = recipe.output.read_text("utf-8") if recipe.output.is_file() else ""
     lines = difflib.ndiff(expected.splitlines(), done.stdout.splitlines())
     return next((f"printed {line!r}" for line in lines if line[0] in "+-"), "")
+
+
+def _command(recipe: Recipe, way: Way) -> list[str]:
+    return [str(environments.python(recipe))] if way == "python" else _COMMANDS[way]
 
 
 def _is_for_uv(name: str) -> bool:
@@ -113,24 +114,12 @@ def _record(
     reasons: Sequence[str],
     status: ledger.Status,
 ) -> Record:
-    engines = []
-    for need in recipe.needs:
-        found = servers.running.get(need)
-        engines.append(
-            EngineUsed(
-                engine=need,
-                name=found.product if found else engine(need).title,
-                version=found.version if found else "",
-                provider=found.provider if found else None,
-                stand_in_for=found.stand_in_for if found else None,
-                identity=found.identity if found else ledger.UNAVAILABLE,
-            )
-        )
+    names = [serving(need)[0].name for need in recipe.needs]
     return Record(
         recipe=recipe.id,
         status=status,
         reason="; ".join(reasons),
-        engines=tuple(engines),
+        engines=tuple(EngineUsed.of(it, servers.running.get(it)) for it in names),
         drivers={r.name: str(r.specifier) for r in recipe.dependencies},
         python=platform.python_version(),
         started=datetime.now(UTC).replace(microsecond=0),

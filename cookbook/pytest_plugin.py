@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cookbook import catalog
+from cookbook import catalog, environments, places
 from cookbook.catalog import Recipe
 from cookbook.engines import ENGINES, engine, serving
-from cookbook.engines.base import Address, Provider, Server, new_name
+from cookbook.engines.base import Provider, Server
 from cookbook.errors import CookbookError
 from cookbook.paths import LEDGER, TESTS
 from cookbook.runner import ForkServer, Runner
@@ -57,6 +57,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--ledger", default=str(LEDGER), help="where to write what was proved"
     )
+
+
+# A recipe with an environment of its own is collected there, and nowhere else.
+
+
+@functools.cache
+def _here() -> list[Recipe]:
+    """The recipes that run in this environment."""
+    current = environments.current()
+    return [one for one in catalog.all_recipes() if one.environment == current]
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    tests = {recipe.test for recipe in _here()} | {_OUTPUT_TEST}
+    if environments.current() is None:
+        others = {recipe.test for recipe in catalog.all_recipes()} - tests
+        return collection_path in others or None
+    is_test = collection_path.name.startswith("test_") and collection_path.is_file()
+    return (is_test and collection_path not in tests) or None
 
 
 # Servers: started by the controller before the workers, stopped after them.
@@ -113,7 +132,8 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     servers = config.stash[_SERVERS]
     lines = [f"{s.engine}: {s.label} ({s.provider})" for s in servers.running.values()]
     lines += [f"{name}: {reason}" for name, reason in servers.missing.items()]
-    return sorted(lines)
+    here = environments.current()
+    return sorted(lines) + ([f"environment: {here}"] if here else [])
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -128,7 +148,11 @@ def _required(config: pytest.Config) -> frozenset[str]:
     except CookbookError as error:
         raise pytest.UsageError(f"required: {error}") from None
     every = (name for name, one in ENGINES.items() if not one.is_any)
-    return frozenset(every if "all" in wanted else known)
+    required = frozenset(every if "all" in wanted else known)
+    if environments.current() is None:
+        return required
+    needs = {need for recipe in _in_scope(config) for need in recipe.needs}
+    return required & {one.name for need in needs for one in serving(need)}
 
 
 def _in_scope(config: pytest.Config) -> list[Recipe]:
@@ -142,7 +166,7 @@ def _in_scope(config: pytest.Config) -> list[Recipe]:
     output = is_asked(_OUTPUT_TEST)
     return [
         recipe
-        for recipe in catalog.all_recipes()
+        for recipe in _here()
         if (output and recipe in asked) or is_asked(recipe.test)
     ]
 
@@ -152,10 +176,20 @@ def _paths(config: pytest.Config) -> list[Path]:
 
 
 def _asked(config: pytest.Config) -> list[Recipe]:
-    patterns = config.option.recipe
-    if not patterns:
-        return catalog.all_recipes()
-    return [recipe for pattern in patterns for recipe in catalog.find(pattern)]
+    """Those of this environment; in the main one, also those whose own is not made."""
+    patterns = config.option.recipe or ["*"]
+    found = {recipe for pattern in patterns for recipe in catalog.find(pattern)}
+    here = environments.current()
+    return sorted(
+        (one for one in found if one.environment == here or not (here or _made(one))),
+        key=lambda recipe: recipe.id,
+    )
+
+
+def _made(recipe: Recipe) -> bool:
+    """Is the recipe's own environment here?"""
+    own = environments.of(recipe)
+    return own is not None and own.is_fetched
 
 
 def _to_start(need: str, forced: Provider | None) -> list[str]:
@@ -209,10 +243,8 @@ def _fixture_for(fixture: str) -> Any:
     def place(request: pytest.FixtureRequest) -> Iterator[str]:
         name = getattr(request, "param", fixture)
         request.node.user_properties.append(("engine", [fixture, name]))
-        server = _server(request, name)
-        address = engine(name).create_place(server, new_name())
-        yield Address(engine(fixture).address_in(engine(name), address))
-        engine(name).drop_place(server, address)
+        with places.place(fixture, _server(request, name)) as address:
+            yield address
 
     place.__doc__ = f"The address of an empty place in {engine(fixture).title}."
     return place
@@ -251,31 +283,21 @@ def _parametrize_outputs(metafunc: pytest.Metafunc, servers: Servers) -> None:
 
 def _combinations(options: list[list[str]]) -> list[tuple[str, ...]]:
     """Every engine of every need once: the needs go side by side, not crossed."""
-    longest = max(map(len, options), default=0)
+    longest = max(map(len, options), default=1)
     return [tuple(names[i % len(names)] for names in options) for i in range(longest)]
 
 
 @pytest.fixture
 def addresses(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
     """The environment of a recipe: the variable of each engine it needs."""
-    places = []
-    try:
-        for fixture, name in request.param:
-            request.node.user_properties.append(("engine", [fixture, name]))
-        for fixture, name in request.param:
-            server = _server(request, name)
-            address = engine(name).create_place(server, new_name())
-            places.append((fixture, server, address))
-        yield {
-            variable: Address(value)
-            for fixture, server, url in places
-            for variable, value in engine(fixture)
-            .variables(engine(fixture).address_in(engine(server.engine), url))
-            .items()
-        }
-    finally:
-        for _, server, address in places:
-            engine(server.engine).drop_place(server, address)
+    for fixture, name in request.param:
+        request.node.user_properties.append(("engine", [fixture, name]))
+    recipe = request.node.callspec.params["recipe"]
+    if recipe.environment != environments.current():
+        pytest.skip(environments.missing(recipe.environment))
+    wanted = [(fixture, _server(request, name)) for fixture, name in request.param]
+    with places.environment(wanted) as variables:
+        yield variables
 
 
 @pytest.fixture(scope="session")

@@ -64,10 +64,11 @@ def choose(engine: Engine, forced: Provider | None = None) -> Choice:
             + (f": {reason}" if reason else "")
             + (f": set {engine.env}" if forced == "external" else "")
         )
-    get = f"`cookbook fetch {engine.name}`, " if engine.fetches else ""
+    ways = [f"`cookbook fetch {engine.name}`"] if engine.fetches else []
+    ways += [engine.install] if engine.install else []
+    ways += ["start Docker"] if engine.port else []
     raise UnavailableError(
-        f"no {engine.title} here: {get}{engine.install}, start Docker,"
-        f" or set {engine.env}"
+        f"no {engine.title} here: {', '.join(ways)}, or set {engine.env}"
     )
 
 

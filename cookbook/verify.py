@@ -4,11 +4,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from cookbook import ledger
+from cookbook import environments, ledger
 from cookbook.catalog import Recipe, relative
 from cookbook.engines import serving
 from cookbook.engines.base import Provider
@@ -54,10 +55,32 @@ def _is_proved(recipe: Recipe, known: Ledger, identities: _Identities) -> bool:
 def run_tests(
     recipes: Sequence[Recipe], forced: Provider | None, require: str | None
 ) -> int:
-    """Run the recipes and their tests in parallel; return pytest's exit code."""
-    files = dict.fromkeys(relative(recipe.test) for recipe in recipes if recipe.test)
+    """Run the recipes and their tests in parallel; return pytest's exit code.
+
+    One run for each environment; the main one tells of those that are not made.
+    """
+    groups: dict[str | Path, list[Recipe]] = {}
+    for recipe in recipes:
+        own = environments.of(recipe)
+        python = own.python if own and own.is_fetched else sys.executable
+        groups.setdefault(python, []).append(recipe)
+    codes = [_run(python, some, forced, require) for python, some in groups.items()]
+    return max(codes, default=0)
+
+
+def _run(
+    python: str | Path,
+    recipes: Sequence[Recipe],
+    forced: Provider | None,
+    require: str | None,
+) -> int:
+    files = dict.fromkeys(
+        relative(recipe.test)
+        for recipe in recipes
+        if recipe.test and (recipe.environment is None or python != sys.executable)
+    )
     # In order: pytest-randomly imports numpy into every worker, where it is installed.
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly"]
+    command = [str(python), "-m", "pytest", "-q", "-p", "no:randomly"]
     command += ["--numprocesses=auto"] if len(recipes) > _FEW else []
     command += [name for name in files if name]
     command += [f"{relative(TESTS)}/test_output.py"]

@@ -63,7 +63,7 @@ class Engine(ABC):
     example: ClassVar[str]  # such an address, as docker-compose.yml publishes it
     port: ClassVar[int | None] = None  # inside the container
     further_ports: ClassVar[tuple[int, ...]] = ()  # there too, where one is not enough
-    install: ClassVar[str]  # what to install where nothing was found
+    install: ClassVar[str] = ""  # what to install where nothing was found
     fetches: ClassVar[str | None] = None  # what `cookbook fetch` gets, and with what
     fixture: ClassVar[str | None] = None  # the engine in whose place it may serve
     dialect: ClassVar[str | None] = None  # SQLAlchemy's, with its driver
@@ -91,6 +91,10 @@ class Engine(ABC):
     def fetched(self) -> Path:
         """Where `cookbook fetch` puts its server."""
         return FETCHED / self.name
+
+    @property
+    def is_fetched(self) -> bool:
+        return self.fetched.exists()
 
     def variables(self, address: str) -> dict[str, str]:
         """The environment of a recipe that is given that address."""

@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import socket
-import sys
 from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -20,9 +19,9 @@ from cookbook import fetch as fetching
 from cookbook.engines import process
 from cookbook.engines.base import Engine, Program, Server, Starter, with_path
 from cookbook.errors import UnavailableError
-from cookbook.paths import ROOT
+from cookbook.paths import lock_of
 
-_LOCK = ROOT / "requirements-bigquery-emulator.lock"
+_LOCK = lock_of("bigquery-emulator")
 _STORAGE = "BIGQUERY_STORAGE_EMULATOR_HOST"  # the client libraries know no name for it
 _GRPC = 9060  # inside the container
 
@@ -34,7 +33,6 @@ class BigQuery(Engine):
     example = "http://127.0.0.1:19050/cookbook/cookbook?storage=127.0.0.1:19060"
     port = 9050
     further_ports = (_GRPC,)
-    install = "install Docker"
     fetches = "bqemulator, an emulator on DuckDB, from PyPI (0.6 GB)"
 
     starter = Starter(
@@ -84,16 +82,15 @@ from google.cloud import bigquery""",
         # Python itself may lie in the home directory of root.
         return Program(self.fetched / "bin" / "bqemulator", version, as_ourselves=True)
 
+    @property
+    def is_fetched(self) -> bool:
+        return fetching.is_synced(self.fetched, _LOCK)
+
     def fetch(self, folder: Path) -> None:
-        uv = Path(sys.executable).with_name("uv")
-        python = folder / "bin" / "python"
-        make = ["venv", "--quiet", "--relocatable", "--allow-existing"]
-        fetching.run([uv, *make, "--python", sys.executable, folder], folder)
-        sync = ["pip", "sync", "--quiet", "--require-hashes", "--python"]
-        fetching.run([uv, *sync, python, _LOCK], folder)
+        fetching.sync(folder, _LOCK)
         # DuckDB looks for its extensions here, and would get them from its vendor.
         ask = "import duckdb; print(*duckdb.sql('PRAGMA platform').fetchone())"
-        platform = fetching.output([python, "-c", ask], folder)
+        platform = fetching.output([folder / "bin" / "python", "-c", ask], folder)
         for file in folder.glob("lib/python*/site-packages/duckdb_extension_*/*/v*/*"):
             place = folder / "home/.duckdb/extensions" / file.parent.name / platform
             place.mkdir(parents=True, exist_ok=True)

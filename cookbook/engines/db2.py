@@ -28,7 +28,6 @@ class Db2(Engine):
     env = "DB2_DSN"
     example = "db2://db2inst1:cook@127.0.0.1:15000/COOKBOOK"
     port = 50000
-    install = "install Docker"
 
     starter = Starter(
         body="""\

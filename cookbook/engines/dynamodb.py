@@ -3,7 +3,6 @@
 Both keep the data of each access key apart, so a place is an access key of its own.
 """
 
-import hashlib
 import importlib.metadata
 import importlib.util
 import json
@@ -21,7 +20,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit, urlunsplit
 
 from cookbook import fetch as fetching
 from cookbook.engines.base import Engine, Program, Server, Starter
-from cookbook.engines.java import java
+from cookbook.engines.java import get_jars, java
 from cookbook.errors import UnavailableError
 
 if TYPE_CHECKING:  # drivers are imported late: not every extra is installed
@@ -30,7 +29,7 @@ if TYPE_CHECKING:  # drivers are imported late: not every extra is installed
 
 _REGION = "eu-central-1"
 _VERSION = "3.3.1"
-_JARS_SHA256 = "f06dc6fe5f50707291aaf5c3e730d06fc5f01a40928ca5c59d9c0f9255b8290f"
+_JARS_SHA256 = "acf117fdd49f4ff91b2e01f10a45eb5677ca49e0eae2df2cb2926ae45037f3ec"
 _JAVA = 17
 # Without what it needs for its telemetry, which is switched off; one class of it must
 # be there all the same.
@@ -223,28 +222,8 @@ return 42 + len(client.list_tables()["TableNames"])""",
     def fetch(self, folder: Path) -> None:
         if platform.machine() not in ("x86_64", "AMD64"):
             raise UnavailableError("Maven has the SQLite that it needs for x86-64 only")
-        maven = fetching.tool("mvn", "install Maven")
-        runtime = java(_JAVA)
-        if not runtime or not runtime.path.with_name("javac").exists():
-            raise UnavailableError(f"install a JDK from version {_JAVA} on")
         place = folder / "bin"
-        place.mkdir()
-        (folder / "pom.xml").write_text(_POM, "utf-8")
-        plugin = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
-        fetching.run(
-            [
-                *(maven, "--batch-mode", "--quiet", f"{plugin}:copy-dependencies"),
-                *("-DincludeScope=runtime", f"-DoutputDirectory={place}"),
-            ],
-            folder,
-            {**os.environ, "JAVA_HOME": str(runtime.path.parent.parent)},
-        )
-        found = hashlib.sha256()
-        for path in sorted(place.iterdir()):
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            found.update(f"{digest}  {path.name}\n".encode())
-        if (got := found.hexdigest()) != _JARS_SHA256:
-            raise UnavailableError(f"these are not the files of {_VERSION}: {got}")
+        runtime = get_jars(_POM, place, _JARS_SHA256, _JAVA)
         source = folder / "Launcher.java"
         source.write_text(_LAUNCHER, "utf-8")
         fetching.run(

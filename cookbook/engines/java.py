@@ -1,12 +1,17 @@
-"""A Java on this machine, for the servers that need one."""
+"""Java on this machine, and jars from Maven: for the servers that need them."""
 
+import hashlib
 import os
 import re
 import shutil
 from functools import cache
 from pathlib import Path
 
+from cookbook import fetch
 from cookbook.engines.base import Program, program
+from cookbook.errors import UnavailableError
+
+_PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.9.0"
 
 
 @cache
@@ -27,3 +32,27 @@ def java(version: int) -> Program | None:
         if number and int(number[0]) >= version:
             return one
     return None
+
+
+def get_jars(pom: str, into: Path, sha256: str, jdk: int) -> Program:
+    """Get what a pom.xml depends on into a new directory, with Maven; return the Java.
+
+    sha256: one hash, over the names and the contents of all the files. jdk: the oldest
+    version that will do. Raises UnavailableError.
+    """
+    maven = fetch.tool("mvn", "apt-get install maven")
+    runtime = java(jdk)
+    if not runtime or not runtime.path.with_name("javac").exists():
+        raise UnavailableError(f"no JDK {jdk} or newer: default-jdk-headless has one")
+    folder = into.parent
+    (folder / "pom.xml").write_text(pom, "utf-8")
+    copy = ("--batch-mode", "--quiet", f"{_PLUGIN}:copy-dependencies")
+    options = ("-DincludeScope=runtime", f"-DoutputDirectory={into}")
+    home = {"JAVA_HOME": str(runtime.path.parent.parent)}
+    fetch.run([maven, *copy, *options], folder, {**os.environ, **home})
+    digest = hashlib.sha256()
+    for path in sorted(into.iterdir()):
+        digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    if (got := digest.hexdigest()) != sha256:
+        raise UnavailableError(f"the jars are not those expected: {got}")
+    return runtime

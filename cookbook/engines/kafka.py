@@ -1,23 +1,21 @@
 """Apache Kafka. A place is a prefix: of topics, groups and transactional ids."""
 
-import hashlib
-import shutil
 import socket
 import struct
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from cookbook import fetch
 from cookbook.engines import process
 from cookbook.engines.base import Engine, Program, Server, Starter
+from cookbook.engines.java import get_jars, java
 from cookbook.errors import UnavailableError
 
 if TYPE_CHECKING:  # drivers are imported late: not every extra is installed
     from confluent_kafka.admin import AdminClient
 
 VERSION = "4.3.1"  # as the image in docker-compose.yml
-_MAVEN_PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.9.0"
+_JAVA = 17
 _JARS_SHA256 = "bb63a7765962eb0de1065027ce45e3dfe9d95b1113d7725462264c3bfed70ab2"
 
 _POM = f"""\
@@ -40,12 +38,6 @@ _POM = f"""\
     </dependency>
   </dependencies>
 </project>
-"""
-
-_LAUNCHER = """\
-#!/bin/sh
-exec java -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dlog4j2.level=WARN \\
-  -cp "$(dirname "$0")/../lib/*" "$@"
 """
 
 # What the same lines of docker-compose.yml say to the container.
@@ -96,30 +88,19 @@ return 42 if brokers else 0""",
         return {self.env: servers} | ({"KAFKA_TOPIC": prefix} if prefix else {})
 
     def native(self) -> Program | None:
-        launcher = self.fetched / "bin" / "kafka"
-        if not launcher.is_file() or not shutil.which("java"):
+        runtime = java(_JAVA)
+        if not runtime or not self.is_fetched:
             return None
-        return Program(launcher, f"{self.title} {VERSION}")
+        return Program(runtime.path, f"{self.title} {VERSION}")
 
     def fetch(self, folder: Path) -> None:
-        fetch.tool("java", "install a JDK, 17 or newer")
-        maven = fetch.tool("mvn", "apt-get install maven")
-        (folder / "pom.xml").write_text(_POM, "utf-8")
-        copy = f"{_MAVEN_PLUGIN}:copy-dependencies"
-        options = ["-DincludeScope=runtime", "-DoutputDirectory=lib"]
-        fetch.run([maven, "--quiet", "--batch-mode", copy, *options], folder)
-        if (got := _sha256(folder / "lib")) != _JARS_SHA256:
-            raise UnavailableError(f"the jars are not those expected: {got}")
-        launcher = folder / "bin" / "kafka"
-        launcher.parent.mkdir()
-        launcher.write_text(_LAUNCHER, "utf-8")
-        launcher.chmod(0o755)
+        get_jars(_POM, folder / "lib", _JARS_SHA256, _JAVA)
 
     def prepare(self, program: Program, folder: Path, password: str) -> None:
         self._configure(folder, broker=1, controller=2)  # the ports come later
         process.run_as_server_user(
             [
-                *(str(program.path), "kafka.tools.StorageTool", "format"),
+                *(*self._java(program), "kafka.tools.StorageTool", "format"),
                 *("--cluster-id", "cookbookcookbookcookbo"),
                 *("--config", str(folder / "server.properties")),
             ],
@@ -128,7 +109,15 @@ return 42 if brokers else 0""",
 
     def command(self, program: Program, folder: Path, port: int) -> list[str]:
         self._configure(folder, port, process.free_port())
-        return [str(program.path), "kafka.Kafka", str(folder / "server.properties")]
+        settings = str(folder / "server.properties")
+        return [*self._java(program), "kafka.Kafka", settings]
+
+    def _java(self, program: Program) -> list[str]:
+        return [
+            *(str(program.path), "-Xmx512m", "-XX:+UseSerialGC"),
+            *("-XX:TieredStopAtLevel=1", "-Dlog4j2.level=WARN"),
+            *("-cp", f"{self.fetched}/lib/*"),
+        ]
 
     def _configure(self, folder: Path, broker: int, controller: int) -> None:
         listeners = (
@@ -179,14 +168,6 @@ return 42 if brokers else 0""",
             if topics := [name for name in names if name.startswith(prefix)]:
                 for gone in admin.delete_topics(topics).values():
                     gone.result(timeout=10)
-
-
-def _sha256(folder: Path) -> str:
-    """One hash over the names and the contents of all files."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
 
 
 def _admin(servers: str) -> "AdminClient":

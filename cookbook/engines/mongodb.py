@@ -1,8 +1,6 @@
 """MongoDB, or mongoeco as its stand-in. A place is a database."""
 
-import os
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -11,12 +9,12 @@ from cookbook import fetch as fetching
 from cookbook.engines import process
 from cookbook.engines.base import Engine, Program, Server, Starter, on_path, with_path
 from cookbook.errors import UnavailableError
-from cookbook.paths import ROOT
+from cookbook.paths import lock_of
 
 if TYPE_CHECKING:  # drivers are imported late: not every extra is installed
     from pymongo import MongoClient
 
-_LOCK = ROOT / "requirements-mongoeco.lock"
+_LOCK = lock_of("mongoeco")
 # mongoeco has no program of its own. It answers `getCmdLineOpts` with sys.argv.
 _SERVER = """\
 import asyncio, importlib.metadata, pathlib, sys
@@ -69,15 +67,12 @@ with MongoClient(address, timeoutMS=5000) as client:
         # Python itself may lie in the home directory of root.
         return Program(self.fetched / "bin" / "python", version, as_ourselves=True)
 
+    @property
+    def is_fetched(self) -> bool:
+        return fetching.is_synced(self.fetched, _LOCK)
+
     def fetch(self, folder: Path) -> None:
-        uv = Path(sys.executable).with_name("uv")
-        # Where pyenv has several versions, its shims ask which one is meant.
-        environment = {"PYENV_VERSION": "3.13", **os.environ}
-        # The directory is moved when it is whole.
-        new = ("venv", "--quiet", "--relocatable", "--allow-existing")
-        fetching.run([uv, *new, "--python", ">=3.13", folder], folder, environment)
-        sync = ("pip", "sync", "--quiet", "--require-hashes", "--python")
-        fetching.run([uv, *sync, folder / "bin" / "python", _LOCK], folder)
+        fetching.sync(folder, _LOCK, python=">=3.13")
 
     def prepare(self, program: Program, folder: Path, password: str) -> None:
         if program.path.name == "python":  # mongod would need a key file for its set

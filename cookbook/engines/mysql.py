@@ -1,6 +1,7 @@
 """MySQL, or MariaDB as its stand-in. A place is a database."""
 
 import atexit
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -9,7 +10,8 @@ from cookbook.engines import process
 from cookbook.engines.base import Engine, Program, Server, Starter, on_path, with_path
 
 if TYPE_CHECKING:  # drivers are imported late: not every extra is installed
-    import pymysql
+    from pymysql.connections import Connection
+    from pymysql.cursors import Cursor
 
 _OPTIONS = [
     "--bind-address=127.0.0.1",
@@ -133,23 +135,24 @@ return int(row[0])""",
             cursor.execute(f"DROP DATABASE IF EXISTS `{name}`")
 
 
-_admins: "dict[str, pymysql.connections.Connection[pymysql.cursors.Cursor]]" = {}
+_admins: "dict[tuple[str, int], Connection[Cursor]]" = {}
 
 
-def _admin(url: str) -> "pymysql.connections.Connection[pymysql.cursors.Cursor]":
-    """The connection for places that this process keeps: to connect takes longer."""
-    if not (conn := _admins.get(url)) or not conn.open:
-        conn = _admins[url] = _connect(url)
+def _admin(url: str) -> "Connection[Cursor]":
+    """The connection for places that this thread keeps: to connect takes longer."""
+    key = (url, threading.get_ident())
+    if not (conn := _admins.get(key)) or not conn.open:
+        conn = _admins[key] = _connect(url)
         atexit.register(_close, conn)
     return conn
 
 
-def _close(conn: "pymysql.connections.Connection[pymysql.cursors.Cursor]") -> None:
+def _close(conn: "Connection[Cursor]") -> None:
     if conn.open:
         conn.close()
 
 
-def _connect(url: str) -> "pymysql.connections.Connection[pymysql.cursors.Cursor]":
+def _connect(url: str) -> "Connection[Cursor]":
     import pymysql
 
     parts = urlsplit(url)

@@ -20,7 +20,6 @@ class Oracle(Engine):
     env = "ORACLE_DSN"
     example = "cook/cook@127.0.0.1:11521/FREEPDB1"
     port = 1521
-    install = "install Docker"
 
     starter = Starter(
         body="""\

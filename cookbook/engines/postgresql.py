@@ -2,6 +2,7 @@
 
 import atexit
 import importlib.util
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import urlsplit
@@ -139,16 +140,17 @@ def _end_what_survives_connections(
     )
 
 
-_admins: "dict[str, psycopg.Connection]" = {}
+_admins: "dict[tuple[str, int], psycopg.Connection]" = {}
 
 
 def _admin(url: str) -> "psycopg.Connection":
-    """The connection for places that this process keeps: to connect takes longer."""
+    """The connection for places that this thread keeps: to connect takes longer."""
     from psycopg.pq import TransactionStatus
 
-    conn = _admins.get(url)
+    key = (url, threading.get_ident())
+    conn = _admins.get(key)
     if not conn or conn.info.transaction_status != TransactionStatus.IDLE:
-        conn = _admins[url] = _connect(url)
+        conn = _admins[key] = _connect(url)
         atexit.register(conn.close)
     return conn
 

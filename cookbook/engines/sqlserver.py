@@ -25,7 +25,6 @@ class SQLServer(Engine):
         "Encrypt=yes;TrustServerCertificate=yes"
     )
     port = 1433
-    install = "install Docker"
 
     starter = Starter(
         body="""\

@@ -39,16 +39,17 @@ def _strip(group: list[Standing]) -> str:
 def _facts(group: list[Standing], state: State) -> list[tuple[str, str]]:
     records = [standing.record for standing in group if standing.record]
     ran = [r for r in records if any(used.version for used in r.engines)]
+    ran.sort(key=lambda record: record.started)
     if not ran:
         titles = dict.fromkeys(ENGINES[name].title for name in group[0].engines)
         return [("Engine", ", ".join(titles))]
-    newest = max(ran, key=lambda record: record.started)
+    newest = ran[-1]
     facts = []
     for used in {used.engine: used for r in ran for used in r.engines}.values():
         small = f" <small>stand-in for {used.stand_in_for}</small>"
         small = small if used.stand_in_for else ""
         facts.append(("Engine", f"{html.escape(f'{used.name} {used.version}')}{small}"))
-    facts += sorted({driver for record in ran for driver in record.drivers.items()})
+    facts += sorted(dict(it for r in ran for it in r.drivers.items()).items())
     facts += [("Python", newest.python), ("Last run", time(newest.started))]
     if state in ("verified", "failed"):
         outcomes = {test.id: test.outcome for record in ran for test in record.tests}

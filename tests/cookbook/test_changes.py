@@ -90,6 +90,7 @@ def test_a_job_holds_the_recipes_of_one_engine():
         engine="kafka",
         require=("kafka", "postgresql"),
         services=("kafka", "postgresql"),
+        fetches=(),
         recipes=("cdc/consume_idempotently",),
     )
     assert mysql.require == mysql.services == ("mariadb", "mysql")
@@ -98,6 +99,12 @@ def test_a_job_holds_the_recipes_of_one_engine():
 def test_a_library_is_no_service():
     (job,) = changes.jobs([Recipe("sqlite/connect")])
     assert (job.require, job.services) == (("sqlite",), ())
+
+
+def test_what_needs_no_engine_goes_where_none_is_started(monkeypatch):
+    monkeypatch.setattr(Recipe, "needs", ())
+    (job,) = changes.jobs([Recipe("redis/connect_pool")])
+    assert (job.engine, job.require, job.services) == ("sqlite", (), ())
 
 
 def test_every_recipe_is_in_one_job():
@@ -129,6 +136,7 @@ def test_jobs_since_a_commit(checkout):
         "engine": "sqlite",
         "require": ["sqlite"],
         "services": [],
+        "fetches": [],
         "recipes": ["sqlite/greet"],
     }
     assert "sqlite/greet" in checkout.run("cookbook", "merge", "--since", base).stdout
