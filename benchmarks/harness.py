@@ -2,9 +2,10 @@
 
 The group `recipes` runs with the engines up; their start is the group `engines`. Each
 recipe gets an empty place and a process of its own, and its output is compared. Timed
-are the parts of the machinery that do this, the start of the fork server with its
-drivers included; then pytest as a whole process, which adds its own start, that of its
-workers, and the ledger.
+are the parts of the machinery that do this, the start of the fork server and the import
+of the drivers included: many at a time, since recipes wait for servers more than they
+compute; then pytest as a whole process, as `cookbook verify` calls it, which adds its
+own start, that of its workers, and the ledger.
 """
 
 import os
@@ -29,6 +30,7 @@ from cookbook.paths import ROOT
 from cookbook.runner import ForkServer, Runner, environment
 from cookbook.servers import Servers
 
+AT_ONCE = 8
 WORKERS = 2
 Own = list[tuple[str, Server]]  # what the recipe needs, and the server that serves it
 
@@ -46,7 +48,7 @@ def run(quick: bool, progress: Progress) -> Chart:
             recipes = available(asked, servers)
             ways = [
                 Way(
-                    f"fork server, {WORKERS} at a time, outputs compared",
+                    f"fork server, {AT_ONCE} at a time, outputs compared",
                     "recipe",
                     lambda: forked(recipes),
                 ),
@@ -103,7 +105,8 @@ def start_all(servers: Servers, names: Iterable[str]) -> float:
 
 def together(checkout: Path, pattern: str, servers: Servers) -> Callable[[], float]:
     """The output test of the recipes, told where the engines are."""
-    command = [*("-m", "pytest", "-q", f"-n{WORKERS}", "tests/recipes/test_output.py")]
+    command = ["-m", "pytest", "-q", "-p", "no:randomly", f"-n{WORKERS}"]
+    command += ["tests/recipes/test_output.py"]
     command += [f"--recipe={pattern}", "--ledger=build/output.json"]
     up: dict[str, str] = {}
     for server in servers.running.values():
@@ -113,21 +116,20 @@ def together(checkout: Path, pattern: str, servers: Servers) -> Callable[[], flo
 
 def forked(recipes: Mapping[Recipe, Own]) -> float:
     """All of them, as the output test does. Raises RuntimeError at a difference."""
-    modules = {name for recipe in recipes for name in recipe.imports}
 
     def run_one(recipe: Recipe) -> None:
         with places.environment(recipes[recipe]) as addresses:
-            run = runner.run(recipe.path, addresses)
+            run = runner.run(recipe.path, addresses, modules=recipe.imports)
         if run.code or run.stdout != recipe.output.read_text("utf-8"):
             raise RuntimeError(f"{recipe.id}: {run.stdout}{run.stderr}")
 
     started = perf_counter()
     with (
-        ForkServer(sorted(modules)) as fork_server,
-        ThreadPoolExecutor(WORKERS) as pool,
+        ForkServer() as fork_server,
+        ThreadPoolExecutor(AT_ONCE) as pool,
     ):
         runner = Runner(fork_server.address)
-        list(pool.map(run_one, recipes))
+        list(pool.map(run_one, sorted(recipes, key=lambda recipe: recipe.name)))
         return perf_counter() - started
 
 

@@ -1,11 +1,11 @@
-"""A process with the drivers loaded, which forks a child for every recipe it is asked.
+"""A process that imports each driver once, and forks a child for every recipe.
 
-`python -m cookbook.forkserver FD psycopg redis ...` imports the modules, then takes
-connections from the listening socket FD. A client sends a JSON line, `{"path", "cwd",
-"env", "stdout", "stderr"}`; it is answered with the child's pid at once, and with its
-exit code when it has ended. A child is what `python path` would be, save that the
-modules are imported already; so a run costs milliseconds. (multiprocessing's own fork
-server confused the exit codes of children.) It ends when its stdin does.
+`python -m cookbook.forkserver FD` takes connections from the listening socket FD. A
+client sends a JSON line, `{"modules", "path", "cwd", "env", "stdout", "stderr"}`; it is
+answered with the child's pid at once, and with its exit code when it has ended. A child
+is what `python path` would be, save that the modules are imported already, most of them
+for an earlier child; so a run costs milliseconds. (multiprocessing's own fork server
+confused the exit codes of children.) It ends when its stdin does.
 """
 
 import atexit
@@ -26,14 +26,7 @@ import types
 from typing import NoReturn
 
 
-def main(listener: socket.socket, modules: list[str]) -> None:
-    for name in modules:
-        with contextlib.suppress(ImportError):  # an engine's extra may be left out
-            importlib.import_module(name)
-    if threading.active_count() > 1:
-        sys.exit("a preloaded module started a thread; such a process cannot fork")
-    gc.collect()
-    gc.freeze()  # the children share these objects: collecting would copy the pages
+def main(listener: socket.socket) -> None:
     clients: dict[int, socket.socket] = {}  # by the pid of the child
     woken, wakes = socket.socketpair()
     wakes.setblocking(False)
@@ -53,6 +46,7 @@ def main(listener: socket.socket, modules: list[str]) -> None:
                 else:
                     client, _ = listener.accept()
                     request = json.loads(_line(client))
+                    _load(request.pop("modules"))
                     if not (pid := os.fork()):
                         selector.close()
                         _forget([*ours, client, *clients.values()])
@@ -64,6 +58,18 @@ def main(listener: socket.socket, modules: list[str]) -> None:
 def _line(client: socket.socket) -> str:
     with client.makefile("r", encoding="utf-8") as file:
         return file.readline()
+
+
+def _load(modules: list[str]) -> None:
+    if not (new := [name for name in modules if name not in sys.modules]):
+        return
+    for name in new:
+        with contextlib.suppress(Exception):  # the child meets the error itself
+            importlib.import_module(name)
+        if threading.active_count() > 1:
+            sys.exit(f"{name} starts a thread when imported: then no fork is safe")
+    gc.collect()
+    gc.freeze()  # the children share these objects: collecting would copy the pages
 
 
 def _answer_ended(clients: dict[int, socket.socket]) -> None:
@@ -133,4 +139,4 @@ def _run(
 
 
 if __name__ == "__main__":
-    main(socket.socket(fileno=int(sys.argv[1])), sys.argv[2:])
+    main(socket.socket(fileno=int(sys.argv[1])))

@@ -69,13 +69,17 @@ def _here() -> list[Recipe]:
     return [one for one in catalog.all_recipes() if one.environment == current]
 
 
+@functools.cache
+def _tests(is_here: bool) -> frozenset[Path | None]:
+    recipes = _here() if is_here else set(catalog.all_recipes()) - set(_here())
+    return frozenset(recipe.test for recipe in recipes)
+
+
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    tests = {recipe.test for recipe in _here()} | {_OUTPUT_TEST}
     if environments.current() is None:
-        others = {recipe.test for recipe in catalog.all_recipes()} - tests
-        return collection_path in others or None
+        return collection_path in _tests(False) - _tests(True) or None
     is_test = collection_path.name.startswith("test_") and collection_path.is_file()
-    return (is_test and collection_path not in tests) or None
+    return (is_test and collection_path not in _tests(True) | {_OUTPUT_TEST}) or None
 
 
 # Servers: started by the controller before the workers, stopped after them.
@@ -107,7 +111,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)  # or the servers would survive us
     if any(_OUTPUT_TEST.is_relative_to(path) for path in _paths(config)):
-        fork_server = _fork_server(config)  # it loads while the servers start
+        fork_server = ForkServer()
         config.stash[_FORK_SERVER] = fork_server.address
         config.add_cleanup(fork_server.close)
     servers.start(wanted, forced)
@@ -180,10 +184,9 @@ def _asked(config: pytest.Config) -> list[Recipe]:
     patterns = config.option.recipe or ["*"]
     found = {recipe for pattern in patterns for recipe in catalog.find(pattern)}
     here = environments.current()
-    return sorted(
-        (one for one in found if one.environment == here or not (here or _made(one))),
-        key=lambda recipe: recipe.id,
-    )
+    some = [one for one in found if one.environment == here or not (here or _made(one))]
+    # The engines by turns: a few of them serve one recipe at a time.
+    return sorted(some, key=lambda recipe: (recipe.name, recipe.id))
 
 
 def _made(recipe: Recipe) -> bool:
@@ -306,14 +309,8 @@ def runner(pytestconfig: pytest.Config) -> Iterator[Runner]:
     if shared := pytestconfig.stash.get(_FORK_SERVER, None):
         yield Runner(shared)
         return
-    with _fork_server(pytestconfig) as own:
+    with ForkServer() as own:
         yield Runner(own.address)
-
-
-def _fork_server(config: pytest.Config) -> ForkServer:
-    """With what the session's recipes import."""
-    modules = {name for recipe in _asked(config) for name in recipe.imports}
-    return ForkServer(sorted(modules))
 
 
 # Evidence: the controller hears of every test, and writes the ledger.

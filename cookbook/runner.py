@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -41,16 +41,13 @@ def environment(addresses: Mapping[str, str]) -> dict[str, str]:
 
 
 class ForkServer:
-    """A process with modules loaded, which forks a child for every run it is asked.
+    """A process that imports modules once, and forks a child for every run.
 
     It starts in the background; the runs asked meanwhile wait. Any number of runners,
     in any process that knows its address, share it. Close it, or use it in a `with`.
-
-    preload: modules to import once, in place of once for each run. Imports only: what
-    a module opens when it is imported would not survive the fork.
     """
 
-    def __init__(self, preload: Iterable[str] = ()) -> None:
+    def __init__(self) -> None:
         self._folder = process.new_folder("fork")
         self.address = str(self._folder / "socket")
         with socket.socket(socket.AF_UNIX) as listener:
@@ -60,7 +57,7 @@ class ForkServer:
                 self._process = subprocess.Popen(
                     [
                         *(sys.executable, "-m", "cookbook.forkserver"),
-                        *(str(listener.fileno()), *preload),
+                        str(listener.fileno()),
                     ],
                     cwd=ROOT,
                     env={**os.environ, "PYTHONHASHSEED": "0"},  # read at start only
@@ -94,8 +91,17 @@ class Runner:
     def __init__(self, address: str) -> None:
         self._address = address
 
-    def run(self, path: Path, addresses: Mapping[str, str], timeout: float = 60) -> Run:
+    def run(
+        self,
+        path: Path,
+        addresses: Mapping[str, str],
+        timeout: float = 60,
+        modules: Sequence[str] = (),
+    ) -> Run:
         """Run the file in an empty directory. After timeout seconds it is killed.
+
+        modules: what it imports, to be imported once, in place of once for each run.
+        Imports only: what a module opens would not survive the fork.
 
         Raises RuntimeError, with its last words, if the fork server has ended.
         """
@@ -105,6 +111,7 @@ class Runner:
         out.touch()
         err.touch()
         request = {
+            "modules": modules,
             "path": str(path),
             "cwd": str(cwd),
             "env": environment(addresses),

@@ -108,7 +108,7 @@ def test_header_asks_for_what_is_installed(recipe):
     ids=lambda recipe: recipe.id,
 )
 def test_says_which_variable_is_missing_and_how_to_get_a_server(recipe, runner):
-    run = runner.run(recipe.path, {})
+    run = runner.run(recipe.path, {}, modules=recipe.imports)
     assert run.code == 1
     assert run.stdout == ""
     said = run.stderr.strip()

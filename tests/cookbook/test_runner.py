@@ -16,7 +16,7 @@ from cookbook.runner import ForkServer, Runner
 
 @pytest.fixture(scope="module")
 def runner():
-    with ForkServer(["json"]) as server:
+    with ForkServer() as server:
         yield Runner(server.address)
 
 
@@ -112,7 +112,7 @@ def test_what_it_leaves_running_is_ended(runner, script):
     assert _is_gone(int(run.stdout))
 
 
-def test_a_preloaded_module_that_starts_a_thread_is_refused(tmp_path, monkeypatch):
+def test_a_module_that_starts_a_thread_is_not_shared(tmp_path, monkeypatch):
     (tmp_path / "restless.py").write_text(
         "import threading, time\n"
         "threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
@@ -120,9 +120,9 @@ def test_a_preloaded_module_that_starts_a_thread_is_refused(tmp_path, monkeypatc
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     script = tmp_path / "script.py"
     script.write_text("")
-    said = pytest.raises(RuntimeError, match="ended: a preloaded module started")
-    with ForkServer(["restless"]) as server, said:
-        Runner(server.address).run(script, {})
+    said = pytest.raises(RuntimeError, match="ended: restless starts a thread")
+    with ForkServer() as server, said:
+        Runner(server.address).run(script, {}, modules=["restless"])
 
 
 def test_runs_side_by_side(runner, script, tmp_path):
