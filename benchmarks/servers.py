@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cookbook.engines import ENGINES, engine
-from cookbook.engines.base import Program, Server, new_name
+from cookbook import places
+from cookbook.engines import ENGINES
+from cookbook.engines.base import Program, Server
 from cookbook.engines.mysql import MySQL
 from cookbook.engines.postgresql import PostgreSQL
 from cookbook.errors import UnavailableError
@@ -53,8 +54,7 @@ def place(name: str) -> Iterator[tuple[Server, str]]:
         if reason := servers.missing.get(name):
             raise UnavailableError(reason)
         server = servers.running[name]
-        address = engine(name).create_place(server, new_name())
-        yield server, address
-        engine(name).drop_place(server, address)
+        with places.place(name, server) as address:
+            yield server, address
     finally:
         servers.stop()

@@ -7,8 +7,9 @@ committed. Rows from Python are in memory before, and files are written before.
 import csv
 import gc
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -60,8 +61,9 @@ def run(quick: bool, progress: Progress) -> Chart:
     """Measure the engines that are here."""
     from benchmarks.bulk_load import mysql, postgresql, sqlite
 
-    targets = {
-        "postgresql": postgresql.target,
+    targets: dict[str, Callable[[int, str], AbstractContextManager[Target]]] = {
+        "postgresql": partial(postgresql.target, postgresql.READINGS),
+        "postgresql_numbers": partial(postgresql.target, postgresql.NUMBERS),
         "mysql": mysql.target,
         "sqlite": sqlite.target,
     }

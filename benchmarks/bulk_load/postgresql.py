@@ -3,8 +3,9 @@
 import asyncio
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -26,15 +27,18 @@ from recipes.postgresql import (
     load_rows_sqlalchemy,
 )
 
-SCHEMA = (
-    "CREATE TABLE reading"
-    " (sensor text, taken_at timestamptz, value numeric(8, 2), note text)"
-)
-COLUMNS = ("sensor", "taken_at", "value", "note")
 Rows = Sequence[Any]
 
 
-def sample(count: int) -> list[Any]:
+@dataclass(frozen=True)
+class Table:
+    """Its columns with their types, and the rows for it."""
+
+    columns: dict[str, str]
+    rows: Callable[[int], list[Any]]
+
+
+def readings(count: int) -> list[Any]:
     """The rows of the recipes' own example."""
     start = datetime(2026, 1, 1, tzinfo=UTC)
     return [
@@ -43,16 +47,36 @@ def sample(count: int) -> list[Any]:
     ]
 
 
+def numbers(count: int) -> list[Any]:
+    return [(n, f"sensor {n % 3}", n / 7, None) for n in range(count)]
+
+
+READINGS = Table(
+    {
+        "sensor": "text",
+        "taken_at": "timestamptz",
+        "value": "numeric(8, 2)",
+        "note": "text",
+    },
+    readings,
+)
+# Of types whose values psycopg converts in C.
+NUMBERS = Table(
+    {"id": "int8", "sensor": "text", "value": "float8", "note": "text"}, numbers
+)
+
+
 @contextmanager
-def target(size: int, folder: str) -> Iterator[Target]:
+def target(table: Table, size: int, folder: str) -> Iterator[Target]:
     """A server of our own, and the ways to load into it."""
-    rows = sample(size)
-    path = write_csv(Path(folder, "reading.csv"), COLUMNS, rows)
+    rows = table.rows(size)
+    path = write_csv(Path(folder, "reading.csv"), list(table.columns), rows)
     with (
         place("durable_postgresql") as (server, url),
         psycopg.connect(url, autocommit=True) as conn,
     ):
-        conn.execute(SCHEMA)
+        types = ", ".join(f"{name} {kind}" for name, kind in table.columns.items())
+        conn.execute(f"CREATE TABLE reading ({types})")
 
         def empty() -> None:
             conn.execute("TRUNCATE reading")
@@ -65,34 +89,34 @@ def target(size: int, folder: str) -> Iterator[Target]:
 
         yield Target(
             rows,
-            loads(url, path),
+            loads(url, path, list(table.columns)),
             empty,
             count,
             {server.product: server.version, **drivers("psycopg", "asyncpg")},
         )
 
 
-def loads(url: str, path: Path) -> list[Load]:
+def loads(url: str, path: Path, columns: Sequence[str]) -> list[Load]:
     """The recipes, the tool where there is one, and the loop."""
 
     def text(rows: Rows) -> None:
         with psycopg.connect(url) as conn:
-            load_rows.load_rows(conn, "reading", COLUMNS, rows)
+            load_rows.load_rows(conn, "reading", columns, rows)
 
     def binary(rows: Rows) -> None:
         with psycopg.connect(url) as conn:
-            load_rows.load_rows_binary(conn, "reading", COLUMNS, rows)
+            load_rows.load_rows_binary(conn, "reading", columns, rows)
 
     async def with_asyncpg(rows: Rows) -> None:
         conn = await asyncpg.connect(url)
-        await load_rows_asyncpg.load_rows(conn, "reading", COLUMNS, rows)
+        await load_rows_asyncpg.load_rows(conn, "reading", columns, rows)
         await conn.close()
 
     def with_sqlalchemy(rows: Rows) -> None:
         address = sa.make_url(url).set(drivername="postgresql+psycopg")
         pool = sa.create_engine(address)
         with pool.begin() as conn:
-            load_rows_sqlalchemy.load_rows(conn, "reading", COLUMNS, rows)
+            load_rows_sqlalchemy.load_rows(conn, "reading", columns, rows)
         pool.dispose()
 
     def from_file(_: Rows) -> None:
