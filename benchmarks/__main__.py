@@ -12,6 +12,7 @@ from cookbook.catalog import did_you_mean
 from cookbook.errors import UnavailableError
 from cookbook.pages.chart import Chart
 from cookbook.paths import BUILD
+from cookbook.servers import kept
 
 NAMES = ("harness", "verify", "bulk_load", "stream", "containers")
 RESULTS = Path(__file__).parent / "results"
@@ -32,6 +33,8 @@ def main(
         if name not in NAMES:
             known = f"{did_you_mean(name, NAMES)} (known: {', '.join(NAMES)})"
             raise typer.BadParameter(f"there is no benchmark {name!r}{known}")
+    if up := kept():
+        raise typer.BadParameter(f"{', '.join(up)} would be shared: `cookbook down`")
     folder = results or (BUILD / "benchmarks" if quick else RESULTS)
     folder.mkdir(parents=True, exist_ok=True)
     for name in names or NAMES:
