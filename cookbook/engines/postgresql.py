@@ -134,7 +134,7 @@ def _end_what_survives_connections(
                 query = sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(gid))
                 inside.execute(query)
     conn.execute(
-        "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots"
+        "SELECT pg_terminate_backend(active_pid, 10000) FROM pg_replication_slots"
         " WHERE database = %s AND active_pid IS NOT NULL",
         (name,),
     )
