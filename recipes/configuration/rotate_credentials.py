@@ -51,11 +51,7 @@ def open_pool(
         kwargs={"connect_timeout": 5, "options": "-c statement_timeout=30s"},
         open=False,
     )
-    try:
-        pool.open(wait=True, timeout=wait)
-    except BaseException:
-        pool.close()
-        raise
+    pool.open(wait=True, timeout=wait)  # closes itself if it fails
     return pool
 
 

@@ -27,7 +27,6 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_ignore_empty=True,  # POSTGRESQL_URL= is missing, not empty
-        extra="ignore",  # the variables of other programs
         frozen=True,
         hide_input_in_errors=True,
     )
@@ -57,7 +56,7 @@ def load_settings(secrets_dir: Path | None = None) -> Settings:
         return Settings(_secrets_dir=secrets_dir)  # type: ignore[call-arg]
     except ValidationError as error:
         lines = [f"{str(it['loc'][0]).upper()}: {it['msg']}" for it in error.errors()]
-        raise ValueError("\n".join(lines)) from None  # the cause holds what was given
+        raise ValueError("\n".join(lines)) from None  # it holds what was given
 
 
 # --8<-- [end:settings]
