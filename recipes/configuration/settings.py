@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["psycopg[binary]>=3.2", "pydantic-settings>=2.12"]
+# dependencies = ["psycopg[binary]>=3.2", "pydantic>=2.10", "pydantic-settings>=2.12"]
 #
 # [tool.cookbook]
 # needs = ["postgresql"]
