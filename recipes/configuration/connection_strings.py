@@ -119,11 +119,11 @@ def main() -> None:
     own = Target(*parts, unquote(given.username or ""), unquote(given.password or ""))
     for form in (libpq(own), url(own, "postgresql")):
         psycopg.connect(form, connect_timeout=5).close()
-    print("| Engine | Driver | String |\n|---|---|---|")
+    print("| Engine: driver | String |\n|---|---|")
     for (engine, driver), build in FORMS.items():
         place = PORTS[engine], "0" if engine == "Redis" else "shop"
         example = Target("db.example.com", *place, "app", "p@ss/w:rd #1%}'")
-        print(f"| {engine} | {driver} | `{build(example)}` |")
+        print(f"| {engine}: {driver} | `{build(example)}` |")
 
 
 if __name__ == "__main__":
