@@ -1,4 +1,4 @@
-"""What the tests of both recipes share: runs of pytest in a project of a reader's."""
+"""What the tests share: runs of pytest in a project of a reader's."""
 
 import os
 import subprocess
@@ -18,23 +18,31 @@ def docker_ps(*filters: str) -> set[str]:
     return {*done.stdout.split()}
 
 
+def run_pytest(
+    folder: Path, *arguments: str, env: dict[str, str], **files: str
+) -> subprocess.CompletedProcess[str]:
+    """Run pytest in that directory, with these files in it and no plugin of ours."""
+    for name, text in files.items():
+        (folder / f"{name}.py").write_text(text, "utf-8")
+    (folder / "pytest.ini").write_text("[pytest]\n")
+    ours = ("COOKBOOK_", "PYTEST_")
+    own = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:randomly", *arguments],
+        cwd=folder,
+        env={**own, "PYTHONPATH": str(RECIPES), **env},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+
+
 @pytest.fixture
 def project(tmp_path, docker):
     """Run pytest in a directory with these files."""
 
     def run(*arguments: str, **files: str) -> subprocess.CompletedProcess[str]:
-        for name, text in files.items():
-            (tmp_path / f"{name}.py").write_text(text, "utf-8")
-        (tmp_path / "pytest.ini").write_text("[pytest]\n")
-        ours = ("COOKBOOK_", "COVERAGE_", "COV_", "PYTEST_")
-        env = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
-        return subprocess.run(
-            [sys.executable, "-m", "pytest", "-p", "no:randomly", *arguments],
-            cwd=tmp_path,
-            env={**env, "PYTHONPATH": str(RECIPES), "DOCKER_HOST": str(docker)},
-            capture_output=True,
-            text=True,
-            timeout=100,
-        )
+        env = {"DOCKER_HOST": str(docker)}
+        return run_pytest(tmp_path, *arguments, env=env, **files)
 
     return run
