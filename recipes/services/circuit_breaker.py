@@ -31,11 +31,17 @@ class CircuitOpenError(Exception):
     """The database has failed a moment ago: it was not asked."""
 
 
+def is_outage(error: psycopg.Error) -> bool:
+    """No answer, or one of: no resources (53), shut down or out of time (57)."""
+    code = error.sqlstate or ""
+    return isinstance(error, psycopg.OperationalError) and code[:2] in ("", "53", "57")
+
+
 class CircuitBreaker:
     """Share one among all threads that use the same database.
 
     It opens after that many failures in a row. Then it lets one caller try after each
-    pause (seconds); one success closes it. Only OperationalError is a failure.
+    pause (seconds); one answer closes it, an error that is no outage included.
     """
 
     def __init__(
@@ -64,15 +70,13 @@ class CircuitBreaker:
                 self._next_try = now + self._pause  # this caller tries, alone
         try:
             yield
-        except psycopg.OperationalError:
+        except psycopg.Error as error:
             with self._lock:
-                self._failures += 1
+                self._failures = self._failures + 1 if is_outage(error) else 0
                 self._next_try = self._clock() + self._pause
             raise
-        except psycopg.Error:
-            self._failures = 0  # an answer: the database is there
-            raise
-        self._failures = 0
+        with self._lock:
+            self._failures = 0
 
 
 # --8<-- [end:breaker]
