@@ -17,7 +17,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 from http.client import HTTPConnection
 from threading import Event, Thread
@@ -28,8 +28,8 @@ import psycopg
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from psycopg_pool import AsyncConnectionPool
-from starlette.middleware.base import RequestResponseEndpoint
 
+Next = Callable[[Request], Awaitable[Response]]
 SCHEMA = "CREATE TABLE orders (id uuid PRIMARY KEY)"
 NO_SERVER = (
     "Set POSTGRESQL_URL, for example postgresql://cook:cook@127.0.0.1:15432/cookbook"
@@ -86,7 +86,7 @@ def make_app(url: str, draining: Event) -> FastAPI:
     app = FastAPI(lifespan=lifespan)
 
     @app.middleware("http")
-    async def close(request: Request, call_next: RequestResponseEndpoint) -> Response:
+    async def close(request: Request, call_next: Next) -> Response:
         response = await call_next(request)
         if draining.is_set():
             response.headers["Connection"] = "close"  # the client makes its next ...
