@@ -34,6 +34,11 @@ def engine(postgresql):
     engine.dispose()
 
 
+def insert(engine):
+    with engine.begin() as conn:
+        conn.execute(INSERT, {"email": EMAIL})
+
+
 @pytest.fixture
 def tracer(spans):
     provider = TracerProvider(shutdown_on_exit=False)
@@ -235,8 +240,8 @@ def provider(spans):
 
 def insert_twice(engine):
     for _ in range(2):
-        with suppress(IntegrityError), engine.begin() as conn:
-            conn.execute(INSERT, {"email": EMAIL})
+        with suppress(IntegrityError):
+            insert(engine)
 
 
 def test_often_copied_traces_nothing(engine, provider, spans, caplog):

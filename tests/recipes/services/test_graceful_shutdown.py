@@ -47,7 +47,11 @@ def start(postgresql, orders):
         url = f"{postgresql}?application_name=service"
         command = ["-c", code, url, *map(str, args)]
         services.append(Service(command, {}))
-        wait_for(lambda: httpx.get(f"{services[-1].url}/readyz").status_code == 204)
+        wait_for(
+            lambda: (
+                httpx.get(f"{services[-1].url}/readyz", timeout=60).status_code == 204
+            )
+        )
         return services[-1]
 
     yield start
@@ -60,7 +64,7 @@ def terminate(service: Service) -> None:
 
 
 def drains(service: Service) -> bool:
-    return httpx.get(f"{service.url}/readyz").status_code == 503
+    return httpx.get(f"{service.url}/readyz", timeout=60).status_code == 503
 
 
 def stored(conn: psycopg.Connection) -> int:
@@ -139,7 +143,7 @@ def test_finishes_what_it_has_begun(start, orders, postgresql):
 def refuses(service: Service) -> bool:
     with contextlib.suppress(httpx.ReadError, httpx.RemoteProtocolError):
         try:
-            httpx.get(f"{service.url}/readyz")
+            httpx.get(f"{service.url}/readyz", timeout=60)
         except httpx.ConnectError:
             return True
     return False
@@ -158,7 +162,7 @@ def test_drain_ends_by_itself(start, orders):
 def test_connections_are_closed(start):
     """While it drains, each answer asks the client to connect elsewhere."""
     service = start("serve_here", 60, 20)
-    with httpx.Client(base_url=service.url) as client:
+    with httpx.Client(base_url=service.url, timeout=60) as client:
         assert "Connection" not in client.put(f"/orders/{uuid4()}").headers
         terminate(service)
         wait_for(lambda: drains(service))
