@@ -17,7 +17,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from http.client import HTTPConnection
 from threading import Event, Thread
@@ -26,10 +26,9 @@ from uuid import UUID, uuid4
 
 import psycopg
 import uvicorn
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, HTTPException, Response
 from psycopg_pool import AsyncConnectionPool
 
-Next = Callable[[Request], Awaitable[Response]]
 SCHEMA = "CREATE TABLE orders (id uuid PRIMARY KEY)"
 NO_SERVER = (
     "Set POSTGRESQL_URL, for example postgresql://cook:cook@127.0.0.1:15432/cookbook"
@@ -83,18 +82,16 @@ def make_app(url: str, draining: Event) -> FastAPI:
         async with pool:  # closed after the last answer
             yield
 
-    app = FastAPI(lifespan=lifespan)
+    def leave(response: Response) -> None:
+        if draining.is_set():  # the client makes its next connection elsewhere
+            response.headers["Connection"] = "close"
 
-    @app.middleware("http")
-    async def close(request: Request, call_next: Next) -> Response:
-        response = await call_next(request)
+    app = FastAPI(lifespan=lifespan, dependencies=[Depends(leave)])
+
+    @app.get("/readyz", status_code=204)
+    async def ready() -> None:
         if draining.is_set():
-            response.headers["Connection"] = "close"  # the client makes its next ...
-        return response  # ... connection elsewhere
-
-    @app.get("/readyz")
-    async def ready() -> Response:
-        return Response(status_code=503 if draining.is_set() else 204)
+            raise HTTPException(503, headers={"Connection": "close"})
 
     @app.put("/orders/{key}", status_code=204)
     async def put(key: UUID) -> None:
