@@ -13,7 +13,7 @@ from cookbook.errors import UnavailableError
 from cookbook.pages.chart import Chart
 from cookbook.paths import BUILD
 
-NAMES = ("harness", "verify", "bulk_load", "stream", "containers")
+NAMES = ("harness", "verify", "bulk_load", "copy_table", "stream", "containers")
 RESULTS = Path(__file__).parent / "results"
 
 out = Console()
