@@ -50,11 +50,11 @@ def read_rows(source: sa.Engine, name: str, after: int | None = None) -> Iterato
             if sql := SESSION.get(conn.dialect.name):
                 conn.exec_driver_sql(sql)
             batch = query if after is None else query.where(key > after)
-            rows = conn.execute(batch).mappings().all()
+            rows = conn.execute(batch).all()
         if not rows:
             return
-        yield from map(dict, rows)
-        after = rows[-1][key.name]
+        yield from (row._asdict() for row in rows)
+        after = rows[-1]._mapping[key.name]
 
 
 def portable(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
