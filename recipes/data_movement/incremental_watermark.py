@@ -5,10 +5,10 @@
 # [tool.cookbook]
 # needs = ["postgresql"]
 # ///
-"""Copy only what has changed since the last run.
+"""Copy only what changed since the last run.
 
-Remember the transaction that every change belongs to, and read those that had ended when
-the run before began. A time stamp or a number cannot tell: a commit may come later.
+A row keeps the number of the transaction that changed it. A run reads from the oldest
+one on that was open in the run before. Time stamps miss rows that are committed late.
 """
 
 import os
@@ -48,12 +48,61 @@ INSERT INTO watermark VALUES ('item', '0');
 def copy_changes(source: Connection, target: Connection) -> int:
     """Copy the rows that changed since the last call; return how many were read.
 
-    Every transaction below the watermark has ended, and so has been read. Those above
-    it are read again: the target takes a row twice without harm. Commits at the target.
+    Rows and watermark are committed together at the target. A row may be read again,
+    which changes nothing. Deleted rows are not seen. Both connections must be idle.
     """
-    with source.transaction(), target.transaction(), target.cursor() as cursor:
-        # Waits for another run, and goes on where that one stopped.
-        query = "SELECT changed FROM watermark WHERE name = 'item' FOR UPDATE"
-        (since,) = one(target.execute(query))
-        # One statement, one snapshot: the mark belongs to exactly these rows.
-        ...
+    with (
+        target.transaction(),
+        source.transaction(),
+        source.cursor("changes") as changes,
+        target.cursor() as cursor,
+    ):
+        mark = "SELECT changed FROM watermark WHERE name = 'item' FOR UPDATE"
+        ((since,),) = cursor.execute(mark).fetchall()  # another run waits here
+        # All below it have ended. Asked before the rows are read, never after.
+        oldest = "SELECT pg_snapshot_xmin(pg_current_snapshot())"
+        ((until,),) = source.execute(oldest).fetchall()
+        changes.execute("SELECT id, name FROM item WHERE changed >= %s", (since,))
+        cursor.executemany(
+            "INSERT INTO item_copy VALUES (%s, %s)"
+            " ON CONFLICT (id) DO UPDATE SET name = excluded.name",
+            changes,
+        )
+        count = cursor.rowcount
+        target.execute(
+            "UPDATE watermark SET changed = %s WHERE name = 'item'", (until,)
+        )
+    return count
+
+
+# --8<-- [end:copy]
+
+NO_SERVER = (
+    "Set POSTGRESQL_URL, for example postgresql://cook:cook@127.0.0.1:15432/cookbook"
+    " after `docker compose up -d --wait postgresql`"
+)
+
+
+def main() -> None:
+    url = os.environ.get("POSTGRESQL_URL") or sys.exit(NO_SERVER)
+    with (
+        psycopg.connect(url, connect_timeout=5, autocommit=True) as source,
+        psycopg.connect(url, connect_timeout=5, autocommit=True) as target,
+        psycopg.connect(url, connect_timeout=5) as slow,
+    ):
+        source.execute(SOURCE)
+        target.execute(TARGET)
+        slow.execute("INSERT INTO item VALUES (1, 'begun first, committed last')")
+        source.execute("INSERT INTO item VALUES (2, 'quick')")
+        print("read:", copy_changes(source, target))
+        slow.commit()
+        copy_changes(source, target)
+        for row in target.execute("SELECT id, name FROM item_copy ORDER BY id"):
+            print(*row)
+        source.execute("UPDATE item SET name = 'slow' WHERE id = 1")
+        copy_changes(source, target)
+        print("read, when nothing is new:", copy_changes(source, target))
+
+
+if __name__ == "__main__":
+    main()

@@ -452,14 +452,42 @@ def test_killed_in_the_middle(places, tmp_path, kind, moment):
 def test_torn_line(places, tmp_path):
     """A line that was half written when the power failed is written again."""
     source, target = from_to(places, "sqlite", "postgresql")
+    columns = ("id", "note")
     for engine in (source, target):
-        create(engine, columns=("id", "note"))
-    fill(source, [(1, "a"), (2, "\0"), (3, "\0")], columns=("id", "note"))
+        create(engine, columns=columns)
+    fill(source, [(1, "a"), (2, "\0"), (3, "b")], columns=columns)
     file = tmp_path / "refused"
-    file.write_bytes(b'{"row": {"id": 2, "no')
+    assert copy_table(source, target, "thing", "id", file) == 1
+    with file.open("ab") as torn:
+        torn.write(b'{"row": {"id": 5, "no')
+    fill(source, [(4, "d"), (5, "\0")], columns=columns)
     assert copy_table(source, target, "thing", "id", file) == 2
     lines = map(json.loads, file.read_text("utf-8").splitlines())
-    assert [line["row"]["id"] for line in lines] == [2, 3]
+    assert [line["row"]["id"] for line in lines] == [2, 5]
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_time_zone_of_the_server(places, tmp_path, kind):
+    """A PostgreSQL that is set to New York and to another order of day and month
+    changes no moment and no day, in or out."""
+    for address in places["postgresql"]:
+        with engine_for(address).begin() as conn:
+            name = conn.engine.url.database
+            conn.exec_driver_sql(
+                f"ALTER DATABASE {name} SET TimeZone = 'America/New_York';"
+                f"ALTER DATABASE {name} SET DateStyle = 'SQL, DMY'"
+            )
+    columns, rows = ("id", "at", "day"), [(1, "2026-07-01 12:30:00", "2026-02-01")]
+    first, middle = from_to(places, "sqlite", "postgresql")
+    last = from_to(places, "sqlite", kind)[1]
+    for engine in {first, middle} if kind == "postgresql" else (first, middle, last):
+        create(engine, columns=columns)
+    fill(first, rows, columns=columns)
+    copy_table(first, middle, "thing", "id", tmp_path / "refused")
+    if kind != "postgresql":
+        copy_table(middle, last, "thing", "id", tmp_path / "refused")
+        assert len({*checksums(middle, last)}) == 1
+    assert len({*checksums(first, middle)}) == 1
 
 
 def test_goes_on_with_new_rows(places, tmp_path):
