@@ -59,7 +59,7 @@ def read_rows(source: sa.Engine, name: str, after: int | None = None) -> Iterato
 
 def portable(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
     """As text, which loses no digit, where each driver has a type of its own."""
-    if isinstance(column.type, sa.Float):  # of MySQL: would be a Decimal of ten digits
+    if isinstance(column.type, sa.Float):  # pymysql: else a rounded Decimal
         return sa.type_coerce(column, sa.Double()).label(column.name)
     if not isinstance(column.type, AS_TEXT):
         return column
