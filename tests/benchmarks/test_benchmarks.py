@@ -12,7 +12,13 @@ from cookbook.pages.data import Data
 from cookbook.paths import LEDGER, ROOT
 
 RESULTS = ROOT / "benchmarks" / "results"
-NAMES = ("harness", "verify", "bulk_load", "stream")  # what every machine can run
+NAMES = (
+    "harness",
+    "verify",
+    "bulk_load",
+    "copy_table",
+    "stream",
+)  # what every machine can run
 
 
 def benchmarks(*arguments):
