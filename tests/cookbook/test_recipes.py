@@ -57,6 +57,8 @@ def test_needs_engines_that_exist(recipe):
 # package that brings it. The longest name that fits counts: `google` belongs to many.
 COMES_WITH = {
     "airflow": "apache-airflow",
+    "opentelemetry": "opentelemetry-sdk",
+    "opentelemetry.exporter.otlp.proto.http": "opentelemetry-exporter-otlp-proto-http",
     "psycopg_pool": "psycopg",
     "sqlalchemy": "sqlalchemy",
     "grpc": "google-cloud-bigquery-storage",
