@@ -26,6 +26,7 @@ from psycopg import sql
 
 # --8<-- [start:types]
 Convert = Callable[[str], Any]  # raises ValueError
+Types = Mapping[str, Convert]
 
 
 def whole(field: str) -> int:
@@ -40,12 +41,6 @@ def money(field: str) -> Decimal:
     return Decimal(field)
 
 
-def text(field: str) -> str:
-    if not field:
-        raise ValueError("is empty")
-    return field
-
-
 def optional(convert: Convert) -> Convert:
     return lambda field: convert(field) if field else None
 
@@ -58,16 +53,15 @@ def import_csv(
     conn: psycopg.Connection,
     table: str,
     path: Path,
-    types: Mapping[str, Convert],
+    types: Types,
     rejects: Path,
-    *,
     encoding: str = "utf-8-sig",  # with a byte order mark, or without
 ) -> tuple[int, int]:
     """Append the rows that fit to table ("name" or "schema.name"), in one transaction.
 
-    rejects gets the others: line, reason, fields as they were. Returns how many went
-    where. Raises ValueError (header), csv.Error (a quote that never ends), psycopg.Error
-    (the server refuses a row); then nothing is loaded.
+    rejects gets the others: line, reason, fields as they were. Returns the numbers of
+    both. Nothing is loaded if it raises ValueError (header), csv.Error (a quote that
+    never ends) or psycopg.Error (the server refuses a row).
     """
     columns = sql.SQL(", ").join(map(sql.Identifier, types))
     target = sql.Identifier(*table.split("."))
@@ -75,40 +69,34 @@ def import_csv(
     # What is not of the encoding is kept, marked, and found row by row.
     how: Any = {"encoding": encoding, "errors": "surrogateescape", "newline": ""}
     rejected = 0
-    with (
-        path.open(**how) as source,
-        rejects.open("w", **how) as out,
-        conn.transaction(),
-        conn.cursor() as cur,
-    ):
+    with path.open(**how) as source, rejects.open("w", **how) as out:
         reader, writer = csv.reader(source, strict=True), csv.writer(out)
         header = next(reader, [])
         if sorted(header) != sorted(types):
             raise ValueError(f"the header is {header}, not {list(types)}")
         writer.writerow(["line", "reason", *header])
-        with cur.copy(copy_in) as copy:
-            line = reader.line_num + 1  # where a row begins: it may have many lines
-            for fields in reader:
-                try:
-                    if fields:  # an empty line is no row
-                        copy.write_row(_convert(header, fields, types))
-                except ValueError as error:
-                    writer.writerow([line, error, *fields])
-                    rejected += 1
-                line = reader.line_num + 1
-        return cur.rowcount, rejected
+        with conn.transaction(), conn.cursor() as cur:
+            with cur.copy(copy_in) as copy:
+                line = reader.line_num + 1  # where a row begins: it may have many
+                for fields in reader:
+                    try:
+                        if fields:  # an empty line is no row
+                            copy.write_row(_convert(header, fields, types))
+                    except ValueError as error:
+                        writer.writerow([line, error, *fields])
+                        rejected += 1
+                    line = reader.line_num + 1
+            return cur.rowcount, rejected
 
 
-def _convert(
-    header: list[str], fields: list[str], types: Mapping[str, Convert]
-) -> list[Any]:
+def _convert(header: list[str], fields: list[str], types: Types) -> list[Any]:
     if len(fields) != len(header):
         raise ValueError(f"{len(fields)} fields, not {len(header)}")
+    if re.search("[\0\ud800-\udfff]", "".join(fields)):  # cannot be stored
+        raise ValueError("a byte is 0, or not of the file's encoding")
     row, values = dict(zip(header, fields, strict=True)), []
     for name, convert in types.items():
         try:
-            if re.search("[\0\ud800-\udfff]", row[name]):  # cannot be stored
-                raise ValueError("a byte is 0, or not of the file's encoding")
             values.append(convert(row[name]))
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
@@ -122,6 +110,7 @@ NO_SERVER = (
     " after `docker compose up -d --wait postgresql`"
 )
 
+TABLE = "CREATE TABLE article (code text, name text, price numeric(10, 2), since date)"
 ARTICLES = """\
 code,name,price,since
 00123,"Tea, green",3.20,2026-01-31
@@ -136,12 +125,9 @@ def main() -> None:
     path, rejects = Path("articles.csv"), Path("articles.rejected.csv")
     path.write_text(ARTICLES, encoding="utf-8")
     since = optional(date.fromisoformat)
-    types = {"code": text, "name": text, "price": money, "since": since}
+    types = {"code": str, "name": str, "price": money, "since": since}
     with psycopg.connect(url, connect_timeout=5) as conn:
-        conn.execute(
-            "CREATE TABLE article"
-            " (code text, name text, price numeric(10, 2), since date)"
-        )
+        conn.execute(TABLE)
         print(*import_csv(conn, "article", path, types, rejects), sep=" loaded, ")
         for row in conn.execute("SELECT * FROM article ORDER BY code"):
             print(*row, sep=" | ")

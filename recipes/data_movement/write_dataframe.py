@@ -45,7 +45,7 @@ def write_dataframe(
             cur.execute(query)
             wanted = cur.fetch_arrow_table().schema
             fitting = pa.table(list(map(_fit, wanted, frame.columns)), wanted.names)
-            rows = cur.adbc_ingest(table, fitting, "append", db_schema_name=schema)
+            rows: int = cur.adbc_ingest(table, fitting, "append", db_schema_name=schema)
         conn.commit()
     except BaseException:
         conn.rollback()

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from psycopg import errors
 
 from recipes.data_movement import import_csv as recipe
-from recipes.data_movement.import_csv import import_csv, money, optional, text, whole
+from recipes.data_movement.import_csv import import_csv, money, optional, whole
 from tests.recipes.support.memory import MB, memory_growth
 
 TABLE = (
@@ -18,7 +18,7 @@ TABLE = (
 )
 TYPES = {
     "id": whole,
-    "name": text,
+    "name": str,
     "price": money,
     "since": optional(date.fromisoformat),
 }
@@ -78,7 +78,6 @@ def test_good_rows_are_loaded_with_their_types(conn, load):
             "id: '9999999999' is no whole number of at most 9 digits",
         ),
         (",Tea,1,", "id: '' is no whole number of at most 9 digits"),
-        ("1,,1,", "name: is empty"),
         ("1,Tea,NaN,", "price: 'NaN' is no amount such as 1234.50"),
         ("1,Tea,1e3,", "price: '1e3' is no amount such as 1234.50"),
         ('1,Tea,"1.234,50",', "price: '1.234,50' is no amount such as 1234.50"),
@@ -90,7 +89,7 @@ def test_good_rows_are_loaded_with_their_types(conn, load):
         ("1,Tea,1,,", "5 fields, not 4"),
         (
             "1,T\0ea,1,",
-            "name: a byte is 0, or not of the file's encoding",
+            "a byte is 0, or not of the file's encoding",
         ),
     ],
 )
@@ -115,8 +114,8 @@ def test_no_row_vanishes(conn, load):
 def test_line_is_that_of_the_file(load):
     """The number is the line where the row begins, also after fields with line ends
     and empty lines."""
-    _, rejects = load('1,"a\nb",1,\n\nx,"c\nd",2,\ny,e,3,\n')
-    assert [row[0] for row in rejects] == ["5", "7"]
+    _, rejects = load('w,"a\nb",1,\n\nx,"c\nd",2,\ny,e,3,\n')
+    assert [row[0] for row in rejects] == ["2", "5", "7"]
 
 
 def test_other_encodings(conn, load):
