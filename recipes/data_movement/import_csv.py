@@ -125,7 +125,7 @@ def main() -> None:
     path, rejects = Path("articles.csv"), Path("articles.rejected.csv")
     path.write_text(ARTICLES, encoding="utf-8")
     since = optional(date.fromisoformat)
-    types = {"code": str, "name": str, "price": money, "since": since}
+    types: Types = {"code": str, "name": str, "price": money, "since": since}
     with psycopg.connect(url, connect_timeout=5) as conn:
         conn.execute(TABLE)
         print(*import_csv(conn, "article", path, types, rejects), sep=" loaded, ")
