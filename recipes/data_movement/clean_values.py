@@ -133,7 +133,7 @@ def main() -> None:
         conn.execute(sa.insert(RAW), typed)
         print(*clean_table(conn, RAW, CLEAN, PROBLEM, RULES), sep=" right, ")
         print(
-            *conn.execute(sa.select(CLEAN)), *conn.execute(sa.select(PROBLEM)), sep="\n"
+            *[r for t in (CLEAN, PROBLEM) for r in conn.execute(sa.select(t))], sep="\n"
         )
     engine.dispose()
 
