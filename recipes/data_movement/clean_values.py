@@ -7,8 +7,7 @@
 # ///
 """Clean phone numbers, amounts and dates that people typed.
 
-Each value is converted by a rule that you wrote down, or its row is reported with the
-reason. Nothing is guessed: not a country, not a century, not which number is the month.
+Each is converted by a rule that you wrote, or reported with the reason: no guesses.
 """
 
 import os
@@ -132,9 +131,8 @@ def main() -> None:
             table.create(conn)
         conn.execute(sa.insert(RAW), typed)
         print(*clean_table(conn, RAW, CLEAN, PROBLEM, RULES), sep=" right, ")
-        print(
-            *[r for t in (CLEAN, PROBLEM) for r in conn.execute(sa.select(t))], sep="\n"
-        )
+        for table in (CLEAN, PROBLEM):
+            print(*conn.execute(sa.select(table)), sep="\n")
     engine.dispose()
 
 
