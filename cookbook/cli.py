@@ -130,7 +130,9 @@ def run(
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         err.print(f"[dim]{found[0].id} on {_labels(servers.running.values())}")
         code = subprocess.run(
-            [sys.executable, found[0].path], cwd=folder, env=environment(addresses)
+            [sys.executable, found[0].path, *found[0].arguments],
+            cwd=folder,
+            env=environment(addresses),
         ).returncode
         if keep:
             _write_env_file(addresses)

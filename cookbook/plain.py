@@ -78,7 +78,7 @@ def run(recipe: Recipe, way: Way, servers: Servers) -> str:
             variables |= engine(need).variables(place)
         try:
             done = subprocess.run(
-                [*_COMMANDS[way], recipe.path],
+                [*_COMMANDS[way], recipe.path, *recipe.arguments],
                 cwd=folder,
                 env=environment(variables),
                 capture_output=True,

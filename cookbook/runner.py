@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -94,7 +94,13 @@ class Runner:
     def __init__(self, address: str) -> None:
         self._address = address
 
-    def run(self, path: Path, addresses: Mapping[str, str], timeout: float = 60) -> Run:
+    def run(
+        self,
+        path: Path,
+        addresses: Mapping[str, str],
+        timeout: float = 60,
+        arguments: Sequence[str] = (),
+    ) -> Run:
         """Run the file in an empty directory. After timeout seconds it is killed.
 
         Raises RuntimeError, with its last words, if the fork server has ended.
@@ -106,6 +112,7 @@ class Runner:
         err.touch()
         request = {
             "path": str(path),
+            "arguments": arguments,
             "cwd": str(cwd),
             "env": environment(addresses),
             "stdout": str(out),
