@@ -4,10 +4,9 @@ import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, DateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -29,6 +28,9 @@ def _theme(text: str, grid: str, *colors: str) -> Theme:
 LIGHT = _theme("#57606a", "#d8dee4", "#2da44e", "#d4a72c", "#cf222e", "#8250df")
 DARK = _theme("#9198a1", "#30363d", "#3fb950", "#d29922", "#f85149", "#a371f7")
 
+_TICKS = 6
+_TWO_DAYS = timedelta(days=2)
+
 
 # --8<-- [start:charts]
 def runs_chart(past: Sequence[Past], theme: Theme = LIGHT) -> Figure:
@@ -48,7 +50,7 @@ def runs_chart(past: Sequence[Past], theme: Theme = LIGHT) -> Figure:
             label=status.value,
         )
         bottom = [b + h for b, h in zip(bottom, heights, strict=True)]
-    shown = range(0, len(moments), max(1, len(moments) // 7))
+    shown = range(0, len(moments), max(1, len(moments) // _TICKS))
     axes.set_xticks(shown, [f"{moments[n]:%d %b}" for n in shown])
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
     return figure
@@ -63,8 +65,9 @@ def trend_chart(past: Sequence[Past], theme: Theme = LIGHT) -> Figure:
     colors = [theme.colors[one.status] for one in past]
     axes.scatter(times, measured, c=colors, s=22, zorder=2)  # type: ignore[arg-type]
     axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
-    axes.xaxis.set_major_locator(AutoDateLocator(maxticks=7))  # type: ignore[no-untyped-call]
-    axes.xaxis.set_major_formatter(DateFormatter("%d %b"))  # type: ignore[no-untyped-call]
+    form = "%d %b" if times and times[-1] - times[0] > _TWO_DAYS else "%d %b %H:%M"
+    shown = times[:: max(1, len(times) // _TICKS)]
+    axes.set_xticks(shown, [f"{it:{form}}" for it in shown])  # type: ignore[arg-type]
     return figure
 
 

@@ -1,7 +1,14 @@
+import re
+import smtplib
 import sqlite3
+import ssl
+import subprocess
+import sys
+import tomllib
 from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -26,11 +33,14 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import mysql
+from typer.testing import CliRunner
 
-from recipes.data_quality.monitor import report, runner
-from recipes.data_quality.monitor.config import Config
+from recipes.data_quality.monitor import alert, charts, history, report, runner
+from recipes.data_quality.monitor.cli import app
+from recipes.data_quality.monitor.config import Config, ConfigError, load
 from recipes.data_quality.monitor.database import open_engine
-from recipes.data_quality.monitor.status import Status
+from recipes.data_quality.monitor.status import Found, Result, Run, Status
+from tests.recipes.support.smtp_server import PASSWORD, USER, SMTPServer
 
 ROOT = Path(__file__).parents[3]
 PACKAGE = ROOT / "recipes/data_quality/monitor"
@@ -373,17 +383,22 @@ def test_a_bug_in_a_check_is_an_error(shop, monkeypatch):
 
 
 def test_without_regular_expressions(tmp_path):
-    """An engine without regular expressions makes the check an ERROR."""
+    """An engine that has no regular expressions makes the check an ERROR, even of an
+    empty table."""
     engine = create_engine(f"sqlite:///{tmp_path / 'shop.db'}")
 
     @event.listens_for(engine, "connect")
-    def forget(connection, record):
-        connection.create_function("regexp", 2, None)
+    def forbid(connection, record):
+        def judge(action, table, name, *_):
+            is_regexp = (action, name) == (sqlite3.SQLITE_FUNCTION, "regexp")
+            return sqlite3.SQLITE_DENY if is_regexp else sqlite3.SQLITE_OK
+
+        connection.set_authorizer(judge)
 
     metadata.create_all(engine)
     result = one(engine, CHECKS["a known form"])
-    assert result.status == "ERROR"
-    assert "no such function: REGEXP" in result.message
+    assert (result.status, result.found) == ("ERROR", None)
+    assert "regexp" in result.message.lower()
     engine.dispose()
 
 
@@ -609,7 +624,7 @@ def test_history(engine):
 
 
 def test_measure():
-    """The history shows a share of the rows; of freshness, hours; of SQL, the number."""
+    """The history shows a share of the rows; of freshness hours, of SQL its answer."""
     past = history.Past(NOW, "a", "freshness", Status.PASS, 7.5, 8)
     assert past.measure == 7.5
     assert history.Past(NOW, "a", "values", Status.FAIL, 0, 0).measure is None
@@ -998,7 +1013,8 @@ def test_no_address(command, monkeypatch):
             assert len(done.stderr.splitlines()) == 1
     monkeypatch.delenv("DATABASE_URL")
     done = CliRunner().invoke(app, ["demo"])
-    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.exit_code == 1
+    assert done.output.startswith("Set DATABASE_URL")
 
 
 # The configuration.
@@ -1022,7 +1038,7 @@ def test_mistakes_in_the_configuration(command, change, says):
     check = {k: v for k, v in (CHECKS["an address"] | change).items() if v is not None}
     done = command("check", {"a": check})
     assert done.exit_code == 2
-    assert "checks.0." in done.stderr
+    assert "checks.0" in done.stderr
     assert says in done.stderr
     assert not Path("report.html").exists()
 
@@ -1037,7 +1053,7 @@ def test_files_that_are_none(tmp_path):
         load(path)
     check = toml({"name": "twice", **CHECKS["an address"]})
     path.write_text(f"name = 'Shop'\nchecks = [{check}, {check}]")
-    with pytest.raises(ConfigError, match="by its name; twice: .'twice'"):
+    with pytest.raises(ConfigError, match=r"by its name; twice: \['twice'\]"):
         load(path)
 
 
@@ -1162,7 +1178,7 @@ def plain(tmp_path):
 
 
 def test_often_copied_format(plain, capsys):
-    """Often copied: `no such function: REGEXP` is printed, and 'not a phone!!' passes."""
+    """Often copied: `no such function: REGEXP` is printed, 'not a phone!!' passes."""
     plain.execute("CREATE TABLE customer (phone TEXT)")
     plain.execute("INSERT INTO customer VALUES ('not a phone!!')")
     assert check_format(plain, "customer", "phone", "^[0-9]+$") == "PASS"
@@ -1214,31 +1230,32 @@ def test_often_copied_names(plain):
     with pytest.raises(sqlite3.OperationalError, match="syntax error"):
         plain.execute("SELECT COUNT(*) FROM a WHERE order IS NULL")
     path = plain.execute("PRAGMA database_list").fetchone()[2]
-    with closing(sqlite3.connect(path, timeout=0)) as other:
-        with pytest.raises(sqlite3.OperationalError, match="locked"):
-            other.execute("DELETE FROM a")
+    with (
+        closing(sqlite3.connect(path, timeout=0)) as other,
+        pytest.raises(sqlite3.OperationalError, match="locked"),
+    ):
+        other.execute("DELETE FROM a")
 
 
 def test_often_copied_retention(plain):
     """Often copied: a `T` sorts after a space, so what is 30 days and 1 hour old counts
     as of the last 30 days; and the days are pasted into the SQL."""
     plain.execute("CREATE TABLE history (at TEXT)")
-    plain.execute(
-        "INSERT INTO history VALUES (strftime('%Y-%m-%dT%H:%M:%S', 'now', '-30 days',"
-        " 'start of day'))"
-    )
+    plain.execute("INSERT INTO history VALUES ('2026-03-29T11:00:00')")
 
     def recent(days):
-        query = f"SELECT * FROM history WHERE at > datetime('now', '-{days} days')"
+        query = f"SELECT * FROM history WHERE at > datetime('{now}', '-{days} days')"
         return len(plain.execute(query).fetchall())
 
+    now = "2026-04-28 12:00:00"
     assert recent(30) == 1
+    assert recent(29) == 0
     assert recent("0 days') OR 1=1 --") == 1
 
 
 def test_often_copied_starttls(smtp):
-    """Often copied: `starttls()` without a context trusts any certificate, and gives the
-    password to whoever answers."""
+    """Often copied: `starttls()` without a context trusts any certificate, and gives
+    the password to whoever answers."""
     server = smtp(certificate_for="thief.example.com")
     with smtplib.SMTP("localhost", server.port, timeout=30) as connection:
         connection.starttls()

@@ -70,7 +70,7 @@ class SMTPServer:
             loop=self._loop,
             tls_context=self._context if starttls else None,
             require_starttls=starttls,
-            auth_required=self._security != "none",
+            auth_required=starttls,
             auth_require_tls=starttls,
             authenticator=self._authenticate,
         )
