@@ -9,6 +9,7 @@ from sqlalchemy import (
     FromClause,
     String,
     Table,
+    Text,
     cast,
     func,
     or_,
@@ -20,7 +21,6 @@ from .specs import Completeness, Format, Values
 from .status import Found
 
 _EXAMPLES = 5
-_AS_TEXT = String(100)
 
 
 # --8<-- [start:count_bad]
@@ -37,10 +37,10 @@ def count_bad(
     count = conn.scalar(select(func.count()).select_from(source).where(bad)) or 0
     examples: list[str] = []
     if count and (keys := list(table.primary_key)):
-        texts = [cast(key, _AS_TEXT) for key in keys]
+        texts = [cast(key, String(100)) for key in keys]
         query = select(*texts).select_from(source).where(bad).order_by(*keys)
         found = conn.execute(query.limit(_EXAMPLES))
-        examples = [", ".join(row) for row in found]
+        examples = [", ".join(map(str, row)) for row in found]
     message = f"{count:,} of {rows:,} rows {what}"
     return Found(Decimal(count), rows, message, examples=tuple(examples))
 
@@ -62,7 +62,7 @@ def format_(conn: Connection, spec: Format) -> Found:
     """The engine's own regular expressions; an engine without any is an error."""
     table = reflect(conn, spec.table, spec.in_schema)
     tested = column(table, spec.column)
-    text = tested if _is_text(tested) else cast(tested, _AS_TEXT)
+    text = tested if _is_text(tested) else cast(tested, Text())
     # There a collation would make [A-Z] match "a".
     case_sensitive = "(?-i)" if conn.dialect.name in ("mysql", "mariadb") else ""
     # The whole value: $ would allow a newline after it.
