@@ -32,7 +32,7 @@ def message(alert: Alert, run: Run, past: Sequence[Past], page: str) -> EmailMes
     mail["Auto-Submitted"] = "auto-generated"  # so that no holiday notice answers
     lines = [f"{it.status}  {it.name}: {it.message}" for it in bad]
     mail.set_content("\n".join([f"{run.name} on {run.database}", "", *lines, ""]))
-    charts = {"runs": image(runs_chart(past), "png")}
+    charts = {"": image(runs_chart(past), "png")}
     for it in bad[:_CHARTS]:
         if of_it := [one for one in past if one.name == it.name]:
             charts[it.name] = image(trend_chart(of_it), "png")
@@ -42,7 +42,8 @@ def message(alert: Alert, run: Run, past: Sequence[Past], page: str) -> EmailMes
     assert isinstance(body, EmailMessage)
     for name, content in charts.items():
         body.add_related(content, "image", "png", cid=ids[name], disposition="inline")
-    mail.add_attachment(page.encode(), "text", "html", filename="report.html")
+    if page:  # it could not be drawn, perhaps
+        mail.add_attachment(page.encode(), "text", "html", filename="report.html")
     return mail
 
 
@@ -58,7 +59,7 @@ def _html(run: Run, bad: Sequence[Result], ids: dict[str, str]) -> str:
         for it in bad
     ]
     about = f"{run.summary} on {run.database}, {run.checked_at:%Y-%m-%d %H:%M} UTC"
-    head = f"<h2>{escape(run.name)}</h2><p>{escape(about)}{chart('runs')}</p>"
+    head = f"<h2>{escape(run.name)}</h2><p>{escape(about)}{chart('')}</p>"
     return f'<div style="font-family: sans-serif">{head}{"".join(items)}</div>'
 
 

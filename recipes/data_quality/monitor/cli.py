@@ -1,7 +1,6 @@
 """The command line: `check` for cron, `trend` for a chart, `demo` to see it work."""
 
 import os
-import smtplib
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,10 +9,11 @@ from typing import Annotated
 import typer
 from sqlalchemy.exc import SQLAlchemyError
 
-from . import alert, demo, history, report, runner
+from . import demo, history, runner
 from .charts import image, trend_chart
 from .config import Config, ConfigError, load, secret
 from .database import open_engine
+from .perform import perform
 from .status import NOT_CHECKED, Run
 
 app = typer.Typer(
@@ -44,41 +44,6 @@ def check(
     for line in problems:
         problem(line)
     raise typer.Exit(NOT_CHECKED if problems else run.exit_code)
-
-
-def perform(config: Config, now: datetime, mail: bool) -> tuple[Run, list[str]]:
-    """A run, and what went wrong after the checks: one failure stops no other step.
-
-    Raises ConfigError.
-    """
-    engine = open_engine(secret(config.database.url_env).get_secret_value())
-    kept_in = open_engine(
-        secret(config.history.url_env or config.database.url_env).get_secret_value()
-    )
-    problems: list[str] = []
-    past: list[history.Past] = []
-    try:
-        run = runner.run(engine, config, now)
-        try:
-            history.save(kept_in, run, config.history.keep_days)
-            start = run.checked_at - timedelta(days=config.history.keep_days)
-            past = [*history.since(kept_in, run.name, start)]
-        except SQLAlchemyError as error:
-            problems.append(f"the history was not kept: {runner.describe(error)}")
-    finally:
-        engine.dispose()
-        kept_in.dispose()
-    page = report.render(run, past)
-    try:
-        report.write(config.report.file, page)
-    except OSError as error:
-        problems.append(f"the report was not written: {error}")
-    if mail and config.alert and alert.is_due(config.alert, run):
-        try:
-            alert.send(config.alert, alert.message(config.alert, run, past, page))
-        except (ConfigError, OSError, smtplib.SMTPException) as error:
-            problems.append(f"the alert was not sent: {error}")
-    return run, problems
 
 
 # --8<-- [end:check]

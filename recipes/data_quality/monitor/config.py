@@ -2,7 +2,6 @@
 
 import os
 import tomllib
-from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
@@ -70,7 +69,7 @@ class Config(Model):
 def load(path: Path) -> Config:
     """Raises ConfigError, which names every mistake and where it is."""
     try:
-        given = tomllib.loads(path.read_text("utf-8"), parse_float=Decimal)
+        given = tomllib.loads(path.read_text("utf-8"))
         return Config.model_validate(given)
     except ValidationError as error:
         lines = [

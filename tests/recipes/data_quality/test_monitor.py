@@ -406,6 +406,7 @@ def test_cannot_write(shop):
     """The connection of a check cannot write: a DELETE in a query is an ERROR."""
     result = one(shop, {"kind": "sql", "query": "DELETE FROM click"})
     assert result.status == "ERROR"
+    assert re.search("read.?only", result.message, re.IGNORECASE)
     with shop.begin() as conn:
         assert conn.scalar(select(func.count()).select_from(clicks)) == 4
         conn.execute(delete(clicks))  # and nobody else's connection is so
@@ -443,6 +444,14 @@ def test_percent_signs_and_colons(shop):
     query = "SELECT COUNT(*) FROM click WHERE page LIKE '/%' AND page <> '12:30'"
     assert one(shop, {"kind": "sql", "query": query, "fail_above": 4}).status == "PASS"
     assert one(shop, {"kind": "sql", "query": query, "fail_above": 3}).status == "FAIL"
+
+
+def test_numbers_that_are_none(tmp_path):
+    """An answer without end is an ERROR."""
+    engine = create_engine(f"sqlite:///{tmp_path / 'shop.db'}")
+    result = one(engine, {"kind": "sql", "query": "SELECT 9e999"})
+    assert (result.status, result.found) == ("ERROR", None)
+    engine.dispose()
 
 
 # Keys.
@@ -513,6 +522,15 @@ def test_age(shop, hours, status):
     newest = NOW - timedelta(hours=1)
     there = (newest + timedelta(hours=hours)).astimezone(timezone(timedelta(hours=9)))
     assert one(shop, CHECKS["new orders"], now=there).status == status
+
+
+def test_future_hides_nothing(shop):
+    """A row in the future does not hide how old the others are."""
+    ahead = datetime(2026, 4, 1)
+    plant(shop, update(orders).values(placed_at=OLD), change(orders, placed_at=ahead))
+    message = one(shop, CHECKS["new orders"]).message
+    days = "the newest of 8 rows is 684.0 hours old"
+    assert message == f"{days}; 1 rows are in the future"
 
 
 def moments(engine, kind, *values):
@@ -743,7 +761,10 @@ def test_report_escapes(shop):
 def test_report_is_written_at_once(tmp_path):
     """The old report stays until the new one is whole."""
     path = tmp_path / "new folder/report.html"
-    report.write(path, "old")
+    report.write(path, "older")
+    with path.open() as reader:
+        report.write(path, "old")
+        assert reader.read() == "older", "who reads it reads one, whole"
     with pytest.raises(UnicodeEncodeError):
         report.write(path, "half \udc80")
     assert [it.name for it in path.parent.iterdir()] == ["report.html"]
@@ -846,11 +867,12 @@ def test_alert_shows_charts(smtp, tmp_path):
 
 
 def test_alert_without_history(tmp_path):
-    """Where no history could be read, the alert comes without trends."""
+    """Where there is neither a history nor a report, the alert comes without them."""
     given = {"host": "h", "sender": "a@example.com", "recipients": ["b@example.com"]}
     settings = config_of(CHECKS, alert=given).alert
-    html = alert.message(settings, finished(), [], "").get_body(("html",)).get_content()
-    assert html.count("<img") == 1
+    mail = alert.message(settings, finished(), [], "")
+    assert mail.get_body(("html",)).get_content().count("<img") == 1
+    assert list(mail.iter_attachments()) == []
 
 
 @pytest.mark.parametrize("security", ["starttls", "tls"])
