@@ -40,19 +40,19 @@ def check(
     except ConfigError as error:
         problem(str(error))
         raise typer.Exit(NOT_CHECKED) from None
-    show(run, config)
-    for line in problems:
-        problem(line)
+    show(run, config, problems)
     raise typer.Exit(NOT_CHECKED if problems else run.exit_code)
 
 
 # --8<-- [end:check]
 
 
-def show(run: Run, config: Config) -> None:
+def show(run: Run, config: Config, problems: list[str]) -> None:
     for result in run.results:
         typer.echo(f"{result.status:5}  {result.name}: {result.message}")
     typer.echo(f"{run.summary}; report in {config.report.file}")
+    for line in problems:
+        problem(line)
 
 
 def problem(line: str) -> None:
@@ -96,7 +96,5 @@ def demo_() -> None:
             history.save(engine, runner.run(engine, config, now), keep_days=90)
     engine.dispose()
     run, problems = perform(config, now, mail=False)
-    show(run, config)
-    for line in problems:
-        problem(line)
+    show(run, config, problems)
     typer.echo(f"exit code of `check`: {run.exit_code}")
