@@ -119,7 +119,8 @@ def forked(recipes: Mapping[Recipe, Own]) -> float:
 
     def run_one(recipe: Recipe) -> None:
         with places.environment(recipes[recipe]) as addresses:
-            run = runner.run(recipe.path, addresses, modules=recipe.imports)
+            more = {"arguments": recipe.arguments, "modules": recipe.imports}
+            run = runner.run(recipe.path, addresses, **more)
         if run.code or run.stdout != recipe.output.read_text("utf-8"):
             raise RuntimeError(f"{recipe.id}: {run.stdout}{run.stderr}")
 
@@ -139,7 +140,8 @@ def alone(recipe: Recipe, servers: Own) -> float:
         places.environment(servers) as addresses,
         tempfile.TemporaryDirectory() as folder,
     ):
-        return seconds([str(recipe.path)], Path(folder), environment(addresses))[0]
+        command = [str(recipe.path), *recipe.arguments]
+        return seconds(command, Path(folder), environment(addresses))[0]
 
 
 def seconds(

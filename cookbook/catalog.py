@@ -1,6 +1,7 @@
 """Which recipes exist, and what belongs to each: read from recipes/, tests/ and docs/.
 
 A recipe's id is its path below recipes/ without the ending: `postgresql/load_rows`.
+A folder with a `__main__.py` is one recipe: that file has the header, and is what runs.
 A variant (`load_rows_asyncpg`, for another driver) may share the tests and the page of
 the recipe whose name it extends.
 """
@@ -29,7 +30,7 @@ _NAMESPACES = ("google", "google.cloud")
 
 @dataclass(frozen=True)
 class Recipe:
-    """One file below recipes/, and the files that go with it."""
+    """One file, or one package, below recipes/, and the files that go with it."""
 
     id: str
 
@@ -42,12 +43,36 @@ class Recipe:
         return self.id.rpartition("/")[2]
 
     @property
+    def folder(self) -> Path | None:
+        """The folder of a recipe that is a package."""
+        folder = RECIPES / self.id
+        return folder if (folder / "__main__.py").is_file() else None
+
+    @property
     def path(self) -> Path:
-        return RECIPES / f"{self.id}.py"
+        """The file that runs."""
+        return self.folder / "__main__.py" if self.folder else RECIPES / f"{self.id}.py"
+
+    @property
+    def shown_as(self) -> str:
+        """That file's name for readers: `load_rows.py`, or `monitor/__main__.py`."""
+        return f"{self.name}/{self.path.name}" if self.folder else self.path.name
+
+    @property
+    def files(self) -> list[Path]:
+        """What a reader downloads; what runs comes first."""
+        found = sorted(self.folder.rglob("*")) if self.folder else []
+        files = [path for path in found if path.is_file() and path.suffix != ".pyc"]
+        return list(dict.fromkeys([self.path, *files]))
+
+    @property
+    def download(self) -> str:
+        """Its name below docs/recipes/: the file, or a zip of the package."""
+        return f"{self.id}.{'zip' if self.folder else 'py'}"
 
     @property
     def output(self) -> Path:
-        return self.path.with_suffix(".out")
+        return RECIPES / f"{self.id}.out"
 
     @cached_property
     def source(self) -> str:
@@ -69,9 +94,12 @@ class Recipe:
 
     @cached_property
     def imports(self) -> list[str]:
-        """The modules that it imports, as it names them."""
+        """The modules that it imports, as it names them; its own are not among them."""
         found: dict[str, None] = {}
-        for node in ast.walk(ast.parse(self.source)):
+        sources = (it.read_text("utf-8") for it in self.files if it.suffix == ".py")
+        for node in (node for it in sources for node in ast.walk(ast.parse(it))):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                continue
             if isinstance(node, ast.Import):
                 found |= dict.fromkeys(alias.name for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and node.module in _NAMESPACES:
@@ -92,9 +120,18 @@ class Recipe:
 
         The chapter's own, unless the header says `[tool.cookbook] needs = [...]`.
         """
+        return tuple(self._settings.get("needs", [self.chapter]))
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """What it is run with: `[tool.cookbook] arguments = [...]`; mostly nothing."""
+        return tuple(self._settings.get("arguments", []))
+
+    @property
+    def _settings(self) -> dict[str, list[str]]:
         tool = self.metadata.get("tool", {})
         assert isinstance(tool, dict)
-        return tuple(tool.get("cookbook", {}).get("needs", [self.chapter]))
+        return dict(tool.get("cookbook", {}))
 
     @property
     def environment(self) -> str | None:
@@ -129,11 +166,14 @@ def _first_file(paths: Iterable[Path]) -> Path | None:
 
 def all_recipes() -> list[Recipe]:
     """Every recipe, sorted by id."""
-    return [
-        Recipe(path.relative_to(RECIPES).with_suffix("").as_posix())
-        for path in sorted(RECIPES.rglob("*.py"))
-        if not path.name.startswith("_")
+    packages = {path.parent for path in RECIPES.rglob("__main__.py")}
+    files = [
+        path
+        for path in RECIPES.rglob("*.py")
+        if not path.name.startswith("_") and packages.isdisjoint(path.parents)
     ]
+    paths = sorted(path.relative_to(RECIPES) for path in (*packages, *files))
+    return [Recipe(path.with_suffix("").as_posix()) for path in paths]
 
 
 def find(pattern: str) -> list[Recipe]:
@@ -141,7 +181,8 @@ def find(pattern: str) -> list[Recipe]:
 
     Raises UnknownNameError.
     """
-    wanted = pattern.removeprefix("recipes/").removesuffix(".py").rstrip("/")
+    wanted = pattern.removeprefix("recipes/").removesuffix(".py")
+    wanted = wanted.removesuffix("__main__").rstrip("/")
     known = all_recipes()
     found = [
         recipe

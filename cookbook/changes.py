@@ -60,6 +60,8 @@ def _files(recipe: Recipe, paths: set[str]) -> set[str]:
             is_shared = not path.startswith(f"{folder}test_")
             if is_shared or f"{recipe.name}_".startswith(f"{name}_"):
                 files.add(path)
+        if path.startswith(f"recipes/{recipe.id}/"):
+            files.add(path)
     return {path for path in files if path}
 
 

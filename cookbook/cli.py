@@ -134,7 +134,7 @@ def run(
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         err.print(f"[dim]{found[0].id} on {_labels(servers.running.values())}")
         code = subprocess.run(
-            [environments.python(found[0]), found[0].path],
+            [environments.python(found[0]), found[0].path, *found[0].arguments],
             cwd=folder,
             env=environment(addresses),
         ).returncode

@@ -15,8 +15,9 @@ def main() -> int:
     """Combine, report, and return coverage's exit code: 2 where a line was missed."""
     known = ledger.read()
     could_not_run = [
-        str(relative(recipe.path))
+        str(relative(path))
         for recipe in all_recipes()
+        for path in recipe.files
         if {record.status for record in known.of(recipe.id)} == {"unavailable"}
     ]
     for name in could_not_run:

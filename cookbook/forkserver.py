@@ -1,11 +1,12 @@
 """A process that imports each driver once, and forks a child for every recipe.
 
 `python -m cookbook.forkserver FD` takes connections from the listening socket FD. A
-client sends a JSON line, `{"modules", "path", "cwd", "env", "stdout", "stderr"}`; it is
-answered with the child's pid at once, and with its exit code when it has ended. A child
-is what `python path` would be, save that the modules are imported already, most of them
-for an earlier child; so a run costs milliseconds. (multiprocessing's own fork server
-confused the exit codes of children.) It ends when its stdin does.
+client sends a JSON line, `{"modules", "path", "arguments", "cwd", "env", "stdout",
+"stderr"}`; it is answered with the child's pid at once, and with its exit code when it
+has ended. A child is what `python path arguments` would be, save that the modules are
+imported already, most of them for an earlier child; so a run costs milliseconds.
+(multiprocessing's own fork server confused the exit codes of children.) It ends when
+its stdin does.
 """
 
 import atexit
@@ -90,7 +91,12 @@ def _forget(ours: list[socket.socket]) -> None:
 
 
 def _run(
-    path: str, cwd: str, env: dict[str, str], stdout: str, stderr: str
+    path: str,
+    arguments: list[str],
+    cwd: str,
+    env: dict[str, str],
+    stdout: str,
+    stderr: str,
 ) -> NoReturn:
     os.setsid()  # the client can end the recipe with all that it started
     os.chdir(cwd)
@@ -108,7 +114,7 @@ def _run(
     sys.stderr = open(  # noqa: SIM115
         2, "w", encoding="utf-8", errors="backslashreplace", closefd=False
     )
-    sys.argv = [path]
+    sys.argv = [path, *arguments]
     sys.path[0] = os.path.dirname(path)  # noqa: PTH120
     random.seed()
     main_module = types.ModuleType("__main__")

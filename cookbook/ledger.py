@@ -192,7 +192,7 @@ def _locked(environment: str) -> dict[str, str]:
 def inputs(recipe: Recipe) -> list[Path]:
     """The files that a record of the recipe speaks of: its own, what its tests share,
     and its engines."""
-    files = [recipe.path, recipe.output, recipe.test, TESTS / "test_output.py"]
+    files = [*recipe.files, recipe.output, recipe.test, TESTS / "test_output.py"]
     files += [TESTS / "conftest.py", TESTS / recipe.chapter / "conftest.py"]
     files += sorted(TESTS.glob("support/*.py"))
     files += _engine_files(recipe.needs)

@@ -75,7 +75,7 @@ def run(recipe: Recipe, way: Way, servers: Iterable[tuple[str, Server]]) -> str:
     ):
         try:
             done = subprocess.run(
-                [*_command(recipe, way), recipe.path],
+                [*_command(recipe, way), recipe.path, *recipe.arguments],
                 cwd=folder,
                 env=environment(for_uv | addresses),
                 capture_output=True,

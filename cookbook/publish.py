@@ -1,20 +1,23 @@
 """Build the site from the ledger, check its links, and say what it shows."""
 
 import contextlib
+import io
 import os
 import shutil
 import socket
 import subprocess
 import sys
 import threading
+import zipfile
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 
 from cookbook import catalog, ledger
+from cookbook.catalog import Recipe
 from cookbook.errors import CookbookError
-from cookbook.paths import BUILD, DOCS, RECIPES, ROOT
+from cookbook.paths import BUILD, DOCS, ROOT
 from cookbook.status import overall, standings
 
 SITE = ROOT / "site"
@@ -41,16 +44,28 @@ def publish(serve: bool = False) -> int:
 
 
 def copy_recipes(target: Path = DOWNLOADS) -> None:
-    """Put the recipes among the pages, as the files to download."""
-    wanted = {path.relative_to(RECIPES) for path in RECIPES.rglob("*.py")}
-    for path in target.rglob("*.py"):
-        if path.relative_to(target) not in wanted:
+    """Put the recipes among the pages, as the files to download; packages as zips."""
+    wanted = {recipe.download: _content(recipe) for recipe in catalog.all_recipes()}
+    for path in [*target.rglob("*.py"), *target.rglob("*.zip")]:
+        if path.relative_to(target).as_posix() not in wanted:
             path.unlink()
-    for name in wanted:
-        source, copy = RECIPES / name, target / name
-        if not copy.is_file() or copy.read_bytes() != source.read_bytes():
+    for name, content in wanted.items():
+        copy = target / name
+        if not copy.is_file() or copy.read_bytes() != content:
             copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, copy)
+            copy.write_bytes(content)
+
+
+def _content(recipe: Recipe) -> bytes:
+    """What is downloaded. The same files are always the same zip."""
+    if not recipe.folder:
+        return recipe.path.read_bytes()
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as packed:
+        for path in recipe.files:
+            name = zipfile.ZipInfo(path.relative_to(recipe.folder.parent).as_posix())
+            packed.writestr(name, path.read_bytes(), zipfile.ZIP_DEFLATED)
+    return content.getvalue()
 
 
 def _build() -> int:

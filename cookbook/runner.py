@@ -96,6 +96,7 @@ class Runner:
         path: Path,
         addresses: Mapping[str, str],
         timeout: float = 60,
+        arguments: Sequence[str] = (),
         modules: Sequence[str] = (),
     ) -> Run:
         """Run the file in an empty directory. After timeout seconds it is killed.
@@ -113,6 +114,7 @@ class Runner:
         request = {
             "modules": modules,
             "path": str(path),
+            "arguments": arguments,
             "cwd": str(cwd),
             "env": environment(addresses),
             "stdout": str(out),

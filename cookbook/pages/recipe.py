@@ -74,7 +74,7 @@ def _reasons(group: list[Standing]) -> str:
     reasons: dict[str, list[str]] = {}
     for standing in group:
         if standing.reason:
-            reasons.setdefault(standing.reason, []).append(standing.recipe.path.name)
+            reasons.setdefault(standing.reason, []).append(standing.recipe.shown_as)
     if len(group) == 1:
         return "".join(f"<p>{line(reason)}</p>" for reason in reasons)
     return "".join(
@@ -95,7 +95,7 @@ def file(data: Data, *ids: str) -> str:
         output = recipe.output.read_bytes() if recipe.output.is_file() else b""
         printed.setdefault(output, []).append(recipe)
     for output, same in printed.items():
-        names = listing(f"`{recipe.path.name}`" for recipe in same)
+        names = listing(f"`{recipe.shown_as}`" for recipe in same)
         who = names if len(printed) > 1 else "Each of them" if len(same) > 1 else "It"
         if not output:
             parts.append(
@@ -111,16 +111,19 @@ def file(data: Data, *ids: str) -> str:
 
 
 def _whole_file(recipe: Recipe, several: bool) -> str:
-    name = recipe.path.name
-    title = f"The whole file, ready to run{f': {name}' if several else ''}"
+    name = Path(recipe.download).name
+    what = f"application, {len(recipe.files)} files" if recipe.folder else "file"
+    title = f"The whole {what}, ready to run{f': {name}' if several else ''}"
     exports = [
         f"export {variable}='{value}'"
         for one in map(engine, recipe.needs)
         for variable, value in one.variables(one.example).items()
     ]
-    run = "\n".join([*exports, f"uv run {name}"])
+    unpack = [f"unzip {name}"] if recipe.folder else []
+    command = " ".join(["uv run", recipe.shown_as, *recipe.arguments])
+    run = "\n".join([*unpack, *exports, command])
     text = f"""\
-[:material-download: {name}](/recipes/{recipe.id}.py){{ .md-button .vf-download \
+[:material-download: {name}](/recipes/{recipe.download}){{ .md-button .vf-download \
 download="{name}" }}
 
 On its own, with an address that you give:
@@ -135,12 +138,28 @@ Or in a checkout of this cookbook, which finds the engine:
 cookbook run {recipe.id}
 ```
 
-``` {{ .python data-search-exclude }}
---8<-- "{relative(recipe.path)}"
-```
+{_listings(recipe)}
 """
     indented = "\n".join(f"    {it}" if it else "" for it in text.splitlines())
     return f'??? example "{title}"\n\n{indented}\n'
+
+
+def _listings(recipe: Recipe) -> str:
+    """Its file; the files of a package under their names."""
+    parts = []
+    for path in recipe.files:
+        language = _LANGUAGES.get(path.suffix, "text")
+        name = path.relative_to(recipe.folder.parent) if recipe.folder else ""
+        title = f' title="{name}"' if name else ""
+        parts.append(f"""\
+``` {{ .{language}{title} data-search-exclude }}
+--8<-- "{relative(path)}"
+```
+""")
+    return "\n".join(parts)
+
+
+_LANGUAGES = {".py": "python", ".toml": "toml", ".jinja": "html+jinja"}
 
 
 # The tests.
@@ -182,7 +201,7 @@ and was proved. The rest is to be proved.
 
 def _variants(recipe: Recipe) -> list[Recipe]:
     """The recipes that share its tests."""
-    paths = sorted(recipe.path.parent.glob(f"{recipe.name}_*.py"))
+    paths = sorted(recipe.output.parent.glob(f"{recipe.name}_*.py"))
     others = [Recipe(f"{recipe.chapter}/{path.stem}") for path in paths]
     return [other for other in others if other.test == recipe.test]
 

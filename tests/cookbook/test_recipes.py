@@ -86,7 +86,9 @@ def test_header_names_what_is_imported_and_no_more(recipe):
     assert not undeclared, f"add to the header: {undeclared}"
     for unused in header - imported:
         # A driver that is named in a URL and never imported, as SQLAlchemy's are.
-        assert unused in recipe.source.partition('"""')[2], f"{unused} is not used"
+        code = recipe.source.partition('"""')[2]
+        code += "".join(path.read_text("utf-8") for path in recipe.files[1:])
+        assert unused in code, f"{unused} is not used"
 
 
 @every_recipe
@@ -110,7 +112,8 @@ def test_header_asks_for_what_is_installed(recipe):
     ids=lambda recipe: recipe.id,
 )
 def test_says_which_variable_is_missing_and_how_to_get_a_server(recipe, runner):
-    run = runner.run(recipe.path, {}, modules=recipe.imports)
+    more = {"arguments": recipe.arguments, "modules": recipe.imports}
+    run = runner.run(recipe.path, {}, **more)
     assert run.code == 1
     assert run.stdout == ""
     said = run.stderr.strip()
@@ -126,7 +129,7 @@ def test_runs_alone_under_uv(recipe, tmp_path):
     uv = Path(sys.executable).with_name("uv")
     addresses = {name for one in ENGINES.values() for name in one.variables("")}
     done = subprocess.run(
-        [uv, "run", "--quiet", recipe.path],
+        [uv, "run", "--quiet", recipe.path, *recipe.arguments],
         cwd=tmp_path,
         env={k: v for k, v in os.environ.items() if k not in addresses},
         capture_output=True,
@@ -143,17 +146,22 @@ def test_runs_alone_under_uv(recipe, tmp_path):
 
 @every_recipe
 def test_sections_are_whole(recipe):
-    marks = re.findall(r"# --8<-- \[(start|end):(\w+)\]", recipe.source)
-    starts = [name for kind, name in marks if kind == "start"]
-    ends = [name for kind, name in marks if kind == "end"]
-    assert starts, "no section for the page to show"
-    assert sorted(starts) == sorted(ends)
-    assert len(set(starts)) == len(starts)
+    sections = 0
+    for path in recipe.files:
+        text = path.read_text("utf-8")
+        marks = re.findall(r"# --8<-- \[(start|end):(\w+)\]", text)
+        starts = [name for kind, name in marks if kind == "start"]
+        ends = [name for kind, name in marks if kind == "end"]
+        assert sorted(starts) == sorted(ends), path
+        assert len(set(starts)) == len(starts), path
+        sections += len(starts)
+    assert sections, "no section for the page to show"
 
 
 @every_recipe
 def test_is_short_enough_to_read(recipe):
-    assert len(recipe.source.splitlines()) <= 140
+    for path in recipe.files:
+        assert len(path.read_text("utf-8").splitlines()) <= 140, path
 
 
 def test_every_test_says_what_it_proves():

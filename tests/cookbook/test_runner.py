@@ -67,6 +67,12 @@ def test_same_as_python(runner, script, text):
     assert run.stderr == plain.stderr
 
 
+def test_is_given_arguments(runner, script):
+    path = script("import sys; print(sys.argv[1:])")
+    run = runner.run(path, {}, arguments=("demo", "--days", "3"))
+    assert run.stdout == "['demo', '--days', '3']\n"
+
+
 def test_sees_little_of_our_environment(runner, script, monkeypatch):
     monkeypatch.setenv("SECRET", "hunter2")
     path = script("import json, os; print(json.dumps(dict(os.environ)))")

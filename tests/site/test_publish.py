@@ -7,10 +7,11 @@ import subprocess
 import sys
 import time
 import urllib.request
+import zipfile
 
 import pytest
 
-from cookbook import publish
+from cookbook import catalog, publish
 from cookbook.paths import ROOT
 
 
@@ -19,7 +20,7 @@ def recipes(tmp_path, monkeypatch):
     folder = tmp_path / "recipes"
     (folder / "sqlite").mkdir(parents=True)
     (folder / "sqlite/connect.py").write_text("print(1)\n")
-    monkeypatch.setattr(publish, "RECIPES", folder)
+    monkeypatch.setattr(catalog, "RECIPES", folder)
     return folder
 
 
@@ -37,6 +38,25 @@ def test_downloads_are_copied_once_and_removed_with_the_recipe(recipes, tmp_path
     (recipes / "sqlite/connect.py").unlink()
     publish.copy_recipes(target)
     assert not copy.exists()
+
+
+def test_a_package_is_one_zip_with_its_folder(recipes, tmp_path):
+    (recipes / "sqlite/app").mkdir()
+    (recipes / "sqlite/app/__main__.py").write_text("import app.words\n")
+    (recipes / "sqlite/app/words.toml").write_text("word = 1\n")
+    target = tmp_path / "docs"
+    publish.copy_recipes(target)
+    packed = target / "sqlite/app.zip"
+    with zipfile.ZipFile(packed) as content:
+        assert content.namelist() == ["app/__main__.py", "app/words.toml"]
+        assert content.read("app/words.toml") == b"word = 1\n"
+    written = packed.stat().st_mtime_ns
+    publish.copy_recipes(target)
+    assert packed.stat().st_mtime_ns == written
+    assert not (target / "sqlite/app").exists()
+    (recipes / "sqlite/app/__main__.py").unlink()
+    publish.copy_recipes(target)
+    assert not packed.exists()
 
 
 @pytest.mark.parametrize(

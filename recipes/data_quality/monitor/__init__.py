@@ -1,0 +1,1 @@
+"""Check the data in a database, keep the results, report them, and raise an alarm."""
