@@ -44,9 +44,9 @@ def test_difference_as_published(variant, control, low, high):
 
 
 def test_lift_as_published():
-    """For a clinical trial (7 of 34 to 1 of 34) the intervals are those of the R package
-    contingencytables, by the authors of the book of that name: a difference of 0.0189
-    to 0.3404, a ratio of 1.1537 to 41.9763."""
+    """For a clinical trial (7 of 34 to 1 of 34) the intervals are those that the R
+    package contingencytables tests for: a difference of 0.0189 to 0.3404, and a ratio
+    of 1.1537 to 41.9763."""
     # Its tests of chapter 4, data set perondi_2004: Newcombe, and MOVER-R Wilson.
     difference, lift = intervals(arm(1, 34), arm(7, 34), 0.95)
     rounded = [round(it, 4) for it in (difference.low, difference.high)]
