@@ -14,7 +14,6 @@ as a line, the slow tail is not averaged away, and the page suits light and dark
 import os
 import re
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from html import escape
@@ -31,8 +30,7 @@ from psycopg.rows import class_row
 # --8<-- [start:read]
 SCHEMA = """
 CREATE TABLE request (at timestamptz NOT NULL, ms double precision NOT NULL);
-CREATE INDEX ON request (at);
-"""
+CREATE INDEX ON request (at)"""
 READ = """
 SELECT step.at, count(ms) AS requests,
        percentile_cont(0.5) WITHIN GROUP (ORDER BY ms) AS median,
@@ -40,13 +38,12 @@ SELECT step.at, count(ms) AS requests,
 FROM generate_series(%(start)s, %(end)s - %(step)s, %(step)s) AS step (at)
 LEFT JOIN request ON request.at >= step.at AND request.at < step.at + %(step)s
 GROUP BY step.at
-ORDER BY step.at
-"""
+ORDER BY step.at"""
 
 
 @dataclass(frozen=True)
 class Point:
-    """The requests from `at` until the next point; without any, no milliseconds."""
+    """The requests of a step; where there are none, their milliseconds are None."""
 
     at: datetime
     requests: int
@@ -64,7 +61,11 @@ def read_series(
     """
     if start.tzinfo is None or end.tzinfo is None:
         raise ValueError("start and end need a time zone")
-    if not timedelta() < step < timedelta(days=1) or (end - start) % step:
+    if (
+        end <= start
+        or not timedelta() < step < timedelta(days=1)
+        or (end - start) % step
+    ):
         raise ValueError(f"steps of {step} do not fill {end - start}")
     with conn.cursor(row_factory=class_row(Point)) as cursor:
         values = {"start": start, "end": end, "step": step}
@@ -76,7 +77,7 @@ def read_series(
 
 # --8<-- [start:draw]
 @mpl.rc_context({"date.converter": "concise"})
-def draw(points: Sequence[Point], step: timedelta, zone: str) -> tuple[Figure, str]:
+def draw(points: list[Point], step: timedelta, zone: str) -> tuple[Figure, str]:
     """The chart, on the clock of a zone, and the sentences that say the same."""
     clock = ZoneInfo(zone)
     figure = Figure(figsize=(5, 4), layout="constrained")
@@ -85,19 +86,18 @@ def draw(points: Sequence[Point], step: timedelta, zone: str) -> tuple[Figure, s
     times = [point.at.astimezone(UTC) for point in points]  # where an hour is an hour
     counts = [point.requests for point in points]
     volume.bar(times, counts, step, align="edge", color="#2d78ad")
-    volume.set_ylabel("requests")
+    volume.set(ylabel="requests")
     middles = [at + step / 2 for at in times]
     for name, color in (("p95", "#c2571a"), ("median", "#2d78ad")):
         values = [nan if vars(p)[name] is None else vars(p)[name] for p in points]
         latency.plot(middles, values, marker=".", color=color, label=name)
-    latency.set_ylabel("milliseconds")
-    latency.set_ylim(bottom=0)
+    latency.set(ylabel="milliseconds", ylim=(0, None))
     latency.legend(framealpha=0)
     hours = [f"{at.astimezone(clock):%d %B %H:%M}" for at in times]
     none = [hour for hour, count in zip(hours, counts, strict=True) if not count]
-    most = hours[counts.index(max(counts))]
-    says = f"Requests and latency in {zone}. Most requests: {max(counts)}, from {most}."
-    return figure, f"{says} Without any, from: {', '.join(none) or 'never'}."
+    most = f"{max(counts)}, from {hours[counts.index(max(counts))]}"
+    says = f"Requests and latency in {zone}. Most requests: {most}. Without any, from: "
+    return figure, f"{says}{', '.join(none) or 'never'}."
 
 
 # --8<-- [end:draw]
@@ -105,17 +105,14 @@ def draw(points: Sequence[Point], step: timedelta, zone: str) -> tuple[Figure, s
 
 # --8<-- [start:svg]
 def to_svg(figure: Figure, says: str) -> str:
-    """The chart for the inside of a page: black takes the colour of the text around,
-    and says is what a screen reader reads."""
+    """The chart for a page: black takes the color of the text, says is the label."""
     file = StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": says}):
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(file, format="svg", transparent=True, metadata=nothing)
-    svg = re.sub(
-        r"(?s)^.*?<svg|<style.*?</style>| id=\"[\w.]+_\d+\"", "", file.getvalue()
-    )
-    label = f'role="img" aria-label="{escape(says)}" fill="currentColor"'
-    return f"<svg {label}{svg}".replace("#000000", "currentColor")
+    svg = file.getvalue().replace("#000000", "currentColor")
+    svg = re.sub(r'(?s)^.*?<svg|<style.*?</style>| id="[\w.]+_\d+"', "", svg)
+    return f'<svg role="img" aria-label="{escape(says)}" fill="currentColor"{svg}'
 
 
 # --8<-- [end:svg]
@@ -129,14 +126,13 @@ NO_SERVER = (
 def main() -> None:
     url = os.environ.get("POSTGRESQL_URL") or sys.exit(NO_SERVER)
     start, hour = datetime(2026, 3, 10, tzinfo=UTC), timedelta(hours=1)
-    options = "-c statement_timeout=60s"
-    with psycopg.connect(url, connect_timeout=5, options=options) as conn:
+    with psycopg.connect(url, connect_timeout=5) as conn:
+        conn.execute("SET statement_timeout = '60s'")
         conn.execute(SCHEMA)
         conn.execute("""
             INSERT INTO request
             SELECT timestamptz '2026-03-10 00:00Z' + n * interval '1 min', 20 + n % 60
-            FROM generate_series(0, 1439) AS n WHERE n / 60 NOT IN (14, 15)
-        """)
+            FROM generate_series(0, 1439) AS n WHERE n / 60 NOT IN (14, 15)""")
         points = read_series(conn, start, start + 24 * hour, hour)
     figure, says = draw(points, hour, "Europe/Berlin")
     head = '<!doctype html><meta name="color-scheme" content="light dark">'

@@ -407,3 +407,10 @@ def test_often_copied_believes_a_wrong_split(shop):
     assert set(analyze_as_copied(shop)) == {"lift", "significant"}
     arms = {name: Arm(*counts) for name, counts in counted(shop).items()}
     assert compare(**arms).verdict == "wrong split"
+
+
+def test_notebook(run_notebook):
+    """The notebook runs to its last cell, and each of its charts has a description."""
+    charts = run_notebook("analytics/ab_test")
+    assert len(charts) == 2
+    assert all('<svg role="img" aria-label="' in chart for chart in charts)

@@ -234,3 +234,10 @@ def test_often_copied_says_false_to_everything(events, copied, capsys):
     events.execute("DROP TABLE event")
     assert run_daily_metrics(engine, "2026-03-10") is False
     assert "Pipeline failed" in capsys.readouterr().out
+
+
+def test_notebook(run_notebook):
+    """The notebook runs to its last cell, and each of its charts has a description."""
+    charts = run_notebook("analytics/session_metrics")
+    assert len(charts) == 2
+    assert all('<svg role="img" aria-label="' in chart for chart in charts)

@@ -98,11 +98,13 @@ def test_the_hour_that_comes_twice(log, postgresql):
         pytest.param(START, START + HOUR, -HOUR, id="backwards"),
         pytest.param(START, START + 5 * HOUR, 2 * HOUR, id="remainder"),
         pytest.param(START, START + 48 * HOUR, 24 * HOUR, id="days"),
+        pytest.param(START, START, HOUR, id="no-time"),
+        pytest.param(START, START - HOUR, HOUR, id="end-before-start"),
     ],
 )
 def test_refused(log, start, end, step):
-    """Refused: a time without a zone, steps that do not fill the time or have no
-    length, and days, which are not all of the same length."""
+    """Refused: a time without a zone, an end that is not after the start, steps that
+    do not fill the time or have no length, and days, which are not of one length."""
     with pytest.raises(ValueError, match=r"time zone|do not fill"):
         read_series(log, start, end, step)
 
@@ -250,3 +252,10 @@ def test_often_copied_moves_with_the_connection(log, postgresql):
             rows = series_as_copied(conn, START, START + HOUR)
             counts.append([count for _, count, _ in rows])
     assert counts == [[2], [1, 1]]
+
+
+def test_notebook(run_notebook):
+    """The notebook runs to its last cell, and each of its charts has a description."""
+    charts = run_notebook("analytics/time_series_dashboard")
+    assert len(charts) == 2
+    assert all('<svg role="img" aria-label="' in chart for chart in charts)
