@@ -100,7 +100,7 @@ def execute(recipe: Recipe, addresses: Mapping[str, str], engine: str) -> Notebo
             resources={"metadata": {"path": folder}},
         )
         executed = client.execute(env=env, cleanup_kc=True)
-        done = json.loads(nbformat.writes(executed))
+        done: Notebook = json.loads(nbformat.writes(executed))
     done["metadata"] = notebook["metadata"] | {
         "cookbook": {
             "source": _fingerprint(notebook),
@@ -141,7 +141,7 @@ def _kept(recipe: Recipe, executed: Path) -> tuple[Notebook, State]:
     try:
         kept: Notebook = json.loads((executed / f"{recipe.id}.ipynb").read_bytes())
         ran = kept["metadata"]["cookbook"]
-    except (OSError, ValueError, LookupError):
+    except (OSError, ValueError, LookupError, TypeError):
         return notebook, "not_run"
     if ran["source"] != _fingerprint(notebook):
         return notebook, "changed"
@@ -167,10 +167,12 @@ def place(docs: Path = DOCS, executed: Path = EXECUTED) -> None:
 
 
 def _told(notebook: Notebook, text: str) -> Notebook:
-    """With a cell after the first that tells how it ran."""
+    """With a cell, after the title and the lead, that tells how it ran."""
     first, *others = notebook["cells"]
-    told = {**_cell("markdown", text), "id": "how-it-ran"}
-    return {**notebook, "cells": [first, told, *others]}
+    title, lead, *more = "".join(first["source"]).split("\n\n", 2)
+    before = {**first, "source": f"{title}\n\n{lead}"}
+    told = {**_cell("markdown", "\n\n".join([text, *more])), "id": "how-it-ran"}
+    return {**notebook, "cells": [before, told, *others]}
 
 
 def _facts(notebook: Notebook, state: State) -> list[tuple[str, str]]:
@@ -217,7 +219,7 @@ def _write(path: Path, notebook: Notebook) -> None:
 
 _OURS = (
     (r"(?s)<(style|script|clipboard-copy)\b.*?</\1>", ""),
-    (r'(?s)<div id="cell-\d+" class="clipboard-copy-txt">.*?</div>', ""),
+    (r'(?s)<div[^>]* class="clipboard-copy-txt"[^>]*>.*?</div>', ""),
     (
         r'(?s)<div class="highlight-ipynb hl-python[^"]*"><pre>(?:<span></span>)?'
         r"(.*?)</pre></div>",
@@ -234,6 +236,11 @@ _OURS = (
         r'<a class="headerlink" href="\1" title="Permanent link">¶</a>',
     ),
 )
+
+
+def address_of(recipe: Recipe) -> str:
+    """Where its notebook is on the site: `analytics/ab-test-notebook/`."""
+    return f"{recipe.id.replace('_', '-')}{_ENDING.removesuffix('.ipynb')}/"
 
 
 def is_notebook(page: str) -> bool:
