@@ -37,8 +37,7 @@ SELECT step.at, count(ms) AS requests,
        percentile_cont(0.95) WITHIN GROUP (ORDER BY ms) AS p95
 FROM generate_series(%(start)s, %(end)s - %(step)s, %(step)s) AS step (at)
 LEFT JOIN request ON request.at >= step.at AND request.at < step.at + %(step)s
-GROUP BY step.at
-ORDER BY step.at"""
+GROUP BY step.at ORDER BY step.at"""
 
 
 @dataclass(frozen=True)
@@ -61,12 +60,9 @@ def read_series(
     """
     if start.tzinfo is None or end.tzinfo is None:
         raise ValueError("start and end need a time zone")
-    if (
-        end <= start
-        or not timedelta() < step < timedelta(days=1)
-        or (end - start) % step
-    ):
-        raise ValueError(f"steps of {step} do not fill {end - start}")
+    span, day = end - start, timedelta(days=1)
+    if not timedelta() < step < day or span < step or span % step:
+        raise ValueError(f"steps of {step} do not fill {span}")
     with conn.cursor(row_factory=class_row(Point)) as cursor:
         values = {"start": start, "end": end, "step": step}
         return cursor.execute(READ, values).fetchall()

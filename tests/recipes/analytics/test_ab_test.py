@@ -173,12 +173,21 @@ def test_few_users():
 
 
 def test_many_users():
-    """The polio vaccine trial of 1954, 33 cases of 200745 to 115 of 201229: fewer
-    cases, by 57 % to 81 %."""
+    """Rare events of many users: 33 of 200745 to 115 of 201229 are fewer, by 57 % to
+    81 %."""
     result = compare(arm(115, 201229), arm(33, 200745))
     assert result.verdict == "worse"
     assert result.lift.value == pytest.approx(-0.712, abs=1e-3)
     assert -0.81 < result.lift.low < result.lift.high < -0.57
+
+
+def test_p_and_the_interval_near_the_border():
+    """The verdict follows p: 100 to 128 of 1000 is not shown, with a p of 0.057, though
+    the interval of the lift just leaves out zero."""
+    result = compare(arm(100, 1000), arm(128, 1000))
+    assert result.verdict == "not shown"
+    assert result.p == pytest.approx(0.0573, abs=1e-4)
+    assert 0 < result.lift.low < 0.001
 
 
 @pytest.mark.parametrize("converted", [(100, 143), (143, 100), (100, 128), (9, 9)])
@@ -232,6 +241,7 @@ def test_json():
     """A result is plain Python all through, so `json.dumps` takes it."""
     result = compare(arm(0, 9), arm(3, 9))
     assert json.loads(json.dumps(asdict(result), allow_nan=False)) == asdict(result)
+    assert "np." not in repr(result)
 
 
 @pytest.mark.parametrize("counts", [(10, 11), (10, -1), (-1, -1)])

@@ -48,6 +48,13 @@ def test_users_apart(events):
     assert count_day(events, DAY, "UTC") == Day(2, 2, 3, 1, timedelta())
 
 
+def test_users_in_between(events):
+    """Another user's click between two clicks does not bridge the silence."""
+    add(events, 1, "2026-03-10 12:00Z", "2026-03-10 12:40Z")
+    add(events, 2, "2026-03-10 12:20Z")
+    assert count_day(events, DAY, "UTC") == Day(2, 3, 3, 3, timedelta())
+
+
 def test_over_midnight(events):
     """A session over midnight counts once, whole, on the day on which it began."""
     add(events, 1, "2026-03-10 23:50Z", "2026-03-11 00:10Z", "2026-03-11 00:35Z")

@@ -141,7 +141,8 @@ def test_the_clock_of_the_chart():
 
 
 def test_the_length_of_a_step_when_clocks_change():
-    """Bars are of one width on the day on which the clocks go back."""
+    """On the day on which the clocks go back the bars are of one width, and the dots of
+    the lines are in their middle."""
     start = datetime(2025, 10, 25, 22, tzinfo=UTC)
     day = [Point(start + n * HOUR, 1, 1.0, 1.0) for n in range(25)]
     figure, says = draw(day, HOUR, "Europe/Berlin")
@@ -150,6 +151,8 @@ def test_the_length_of_a_step_when_clocks_change():
     lefts = [bar.get_x() * 24 for bar in bars]
     steps = {round(b - a, 6) for a, b in pairwise(lefts)}
     assert steps == {1}
+    dots = figure.axes[1].lines[0].get_xdata(orig=False) * 24
+    assert list(dots) == pytest.approx([left + 0.5 for left in lefts])
     assert says.endswith("Without any, from: never.")
 
 
@@ -170,8 +173,8 @@ def luminance(color: str) -> float:
 
 @pytest.mark.parametrize("background", BACKGROUNDS)
 def test_colors_on_light_and_dark(background):
-    """Text and axes take the colour of the page, the background is the page's, and
-    every other colour has a contrast of 3 to 1 on white and on black."""
+    """Text and axes take the color of the page, the background is the page's, and
+    every other color has a contrast of 3 to 1 on white and on black."""
     svg = to_svg(*draw(SOME, HOUR, "UTC"))
     colors = set(re.findall(r"#[0-9a-fA-F]{6}\b", svg))
     assert len(colors) == 2
