@@ -24,6 +24,9 @@ from cookbook.paths import DOCS, RECIPES, ROOT, TESTS, lock_of
 # The regular expression of PEP 723.
 _HEADER = re.compile(r"(?m)^# /// script$\s(?P<toml>(^#(| .*)$\s)+)^# ///$")
 
+# How a page, or a notebook, includes a file or a section of one.
+INCLUDE = re.compile(r'--8<-- "(?P<path>[^":]+)(?::(?P<section>\w+))?"')
+
 # Packages without a module of their own: what is imported from them is one.
 _NAMESPACES = ("google", "google.cloud")
 
@@ -85,12 +88,7 @@ class Recipe:
 
     @cached_property
     def metadata(self) -> dict[str, object]:
-        """The inline script metadata (PEP 723); empty where there is none."""
-        found = _HEADER.search(self.source)
-        if not found:
-            return {}
-        lines = found["toml"].splitlines()
-        return tomllib.loads("\n".join(line[2:] for line in lines))
+        return inline_metadata(self.source)
 
     @cached_property
     def imports(self) -> list[str]:
@@ -154,10 +152,29 @@ class Recipe:
         )
 
     @property
+    def notebook(self) -> list[Path]:
+        """The source of its notebook, then the files that this includes: none where it
+        has no notebook."""
+        source = self.path.with_suffix(".md")
+        if not source.is_file():
+            return []
+        included = [it["path"] for it in INCLUDE.finditer(source.read_text("utf-8"))]
+        return [source, *(ROOT / path for path in dict.fromkeys(included))]
+
+    @property
     def _names(self) -> list[str]:
         """Its name, and the names that it may be a variant of: the longest first."""
         words = self.name.split("_")
         return ["_".join(words[:n]) for n in range(len(words), 0, -1)]
+
+
+def inline_metadata(source: str) -> dict[str, object]:
+    """The inline script metadata (PEP 723); empty where there is none."""
+    found = _HEADER.search(source)
+    if not found:
+        return {}
+    lines = found["toml"].splitlines()
+    return tomllib.loads("\n".join(line[2:] for line in lines))
 
 
 def _first_file(paths: Iterable[Path]) -> Path | None:

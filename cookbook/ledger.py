@@ -190,9 +190,10 @@ def _locked(environment: str) -> dict[str, str]:
 
 
 def inputs(recipe: Recipe) -> list[Path]:
-    """The files that a record of the recipe speaks of: its own, what its tests share,
-    and its engines."""
+    """The files that a record of the recipe speaks of: its own, what its notebook
+    includes, what its tests share, and its engines."""
     files = [*recipe.files, recipe.output, recipe.test, TESTS / "test_output.py"]
+    files += recipe.notebook
     files += [TESTS / "conftest.py", TESTS / recipe.chapter / "conftest.py"]
     files += sorted(TESTS.glob("support/*.py"))
     files += _engine_files(recipe.needs)

@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from cookbook import catalog, ledger
+from cookbook import catalog, ledger, notebooks
 from cookbook.catalog import Recipe
 from cookbook.errors import CookbookError
 from cookbook.paths import BUILD, DOCS, ROOT
@@ -33,7 +33,7 @@ _console = Console(highlight=False, soft_wrap=True)
 
 def publish(serve: bool = False) -> int:
     """Build site/, or serve it until Ctrl-C. Returns 0 where all of it is sound."""
-    copy_recipes()
+    prepare()
     if serve:
         return _serve()
     for check in (_build, _check_links):
@@ -41,6 +41,12 @@ def publish(serve: bool = False) -> int:
             return code
     _report()
     return 0
+
+
+def prepare() -> None:
+    """Put among the pages what is not written there: recipes and notebooks."""
+    copy_recipes()
+    notebooks.place()
 
 
 def copy_recipes(target: Path = DOWNLOADS) -> None:
@@ -113,7 +119,7 @@ def _serve() -> int:
 
     def copy() -> None:
         while not stopped.wait(_COPY_EVERY):
-            copy_recipes()
+            prepare()
 
     copier = threading.Thread(target=copy, daemon=True)
     copier.start()

@@ -19,7 +19,7 @@ from cookbook import catalog, ledger
 from cookbook.engines import ENGINES
 from cookbook.ledger import EngineUsed, Ledger, Record, TestResult
 from cookbook.paths import ROOT
-from cookbook.publish import copy_recipes
+from cookbook.publish import prepare
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -40,7 +40,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with FileLock(folder / "site.lock"):
         if not target.is_dir():
             ledger.write(_invented(), folder / "ledger.json")
-            copy_recipes()
+            prepare()
             command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet"]
             done = subprocess.run(
                 [*command, "--site-dir", str(folder / "new")],

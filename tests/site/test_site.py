@@ -1,5 +1,6 @@
 """The site as a reader meets it: in a browser, on a desk and on a phone."""
 
+import json
 import re
 import textwrap
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import TimeoutError, expect
 
-from cookbook import catalog
+from cookbook import catalog, notebooks
 from cookbook.paths import DOCS, ROOT
 
 RECIPES = catalog.all_recipes()
@@ -22,6 +23,8 @@ def address_of(page: Path) -> str:
 
 
 PAGES = [address_of(page) for page in sorted(DOCS.rglob("*.md"))]
+NOTEBOOKS = [notebooks.address_of(it) for it in notebooks.with_notebooks()]
+PAGES += NOTEBOOKS
 RECIPE_PAGES = sorted({address_of(r.page) for r in RECIPES if r.page})
 
 
@@ -140,7 +143,7 @@ def test_what_is_verified_can_be_hidden(visit):
         assert re.search("[✗↻○]", row.inner_text())
 
 
-@pytest.mark.parametrize("path", RECIPE_PAGES)
+@pytest.mark.parametrize("path", RECIPE_PAGES + NOTEBOOKS)
 def test_every_recipe_page_says_how_it_stands(site, path):
     html = (site / path / "index.html").read_text("utf-8")
     stands = r'<div class="vf-strip vf-\w+"><dl><div><dt>Status</dt><dd>[✓✗↻○] \w'
@@ -179,9 +182,19 @@ def test_every_file_can_be_downloaded_byte_for_byte(site, recipe):
     assert (page / link[1]).resolve().read_bytes() == recipe.path.read_bytes()
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS)
+def test_a_notebook_can_be_downloaded(visit, path):
+    page = visit.open(path)
+    with page.expect_download() as download:
+        page.locator("a.vf-download").click()
+    assert download.value.suggested_filename.endswith(".ipynb")
+    assert json.loads(download.value.path().read_bytes())["nbformat"] == 4
+
+
 # A page of each kind; and the recipes that failed, did not run, or changed.
 _KINDS = ["", "running/", "verification/", "tags/", "engines/mysql/", "mysql/"]
 _KINDS += [address_of(recipe.page) for recipe in RECIPES[:4] if recipe.page]
+_KINDS += NOTEBOOKS
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
