@@ -54,7 +54,7 @@ lock: $(READY) ## Pin the newest allowed version of every dependency
 
 clean: ## Remove everything that was made here
 	-$(BIN)/cookbook down
-	rm -rf .venv .engines build site docs/recipes
+	rm -rf .venv .engines build site docs/recipes docs/*/*-notebook.ipynb
 
 $(READY): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
