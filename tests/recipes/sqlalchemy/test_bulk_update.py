@@ -169,7 +169,7 @@ def test_fails_half_way(engine):
 
 def test_lost_answer_to_commit(database, engine, fault_proxy):
     """The answer to COMMIT is lost: the next call finds what is done, and does not do
-    it again. (SQLite has no line to lose.)"""
+    it again. SQLite has no line to lose."""
     proxy = None if database.startswith("sqlite") else fault_proxy(database)
     cut = create_engine(proxy.url if proxy else database)
     if proxy:

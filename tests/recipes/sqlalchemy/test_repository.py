@@ -145,8 +145,8 @@ def test_settle_at_the_same_time(engine):
 
 
 def test_paid_after_the_look(engine):
-    """Somebody pays an order after it was found unpaid: it is not paid again. (SQLite;
-    elsewhere the look locks, and the other has to wait.)"""
+    """Somebody pays an order after it was found unpaid: it is not paid again, on
+    SQLite; elsewhere the look locks, and the other has to wait."""
     place(engine, 100, 100)
 
     class OtherIsFaster(SqlOrders):
