@@ -189,7 +189,9 @@ def test_strict_where_the_server_is_not(database):
     engine = open_engine(database + lax)
     metadata.create_all(engine)
     insert = sa.text("INSERT INTO booking VALUES (1, 1, 'A1', 'many', NULL)")
-    with pytest.raises(sa.exc.DBAPIError, match=r"many|cents"), engine.begin() as conn:
+    with engine.begin() as conn:
+        conn.execute(concert.insert().values(id=1))
+    with pytest.raises(sa.exc.DBAPIError), engine.begin() as conn:
         conn.execute(insert)
     engine.dispose()
 
@@ -326,6 +328,7 @@ def test_patience(used, postgresql):
         with pytest.raises(errors.LockNotAvailable):
             add_unproved(used, *CENTS, patience="50ms")
     assert unproved(used) == []
+    add_unproved(used, *CENTS)
     assert used.execute("SHOW lock_timeout").fetchone() == ("0",)
 
 
