@@ -43,9 +43,7 @@ def make_client(
     keep = {"type": "file", "log_file_path": str(file), "append": True}
     send = {"type": "http", "url": url, "timeout": timeout, "retry": once, "auth": auth}
     both = {"type": "composite", "transports": [keep, send] if url else [keep]}
-    # Or each event tells which Git repository the current directory belongs to.
-    facets = {"source_code_location": {"disabled": True}}
-    return OpenLineageClient(config={"transport": both, "facets": facets})
+    return OpenLineageClient(config={"transport": both})
 
 
 # --8<-- [end:client]

@@ -67,9 +67,9 @@ def test_as_many_rows_each(table):
 
 
 def test_empty(table, postgresql):
-    """An empty table is a frame with its columns, and no rows."""
+    """An empty table is a frame with its columns and types, and no rows."""
     frame = read(postgresql, 4)
-    assert list(frame.columns) == ["id", "name"]
+    assert frame.dtypes.astype(str).to_dict() == {"id": "Int64", "name": "string"}
     assert len(frame) == 0
 
 
