@@ -88,7 +88,7 @@ def trace_statements(engine: Engine, tracer: Tracer) -> None:
 def request_span(tracer: Tracer, name: str) -> Iterator[None]:
     """A span around what a request does. Its error is named, and not quoted."""
     with tracer.start_as_current_span(
-        name, record_exception=True, set_status_on_exception=False
+        name, record_exception=False, set_status_on_exception=False
     ) as span:
         try:
             yield

@@ -539,11 +539,7 @@ def test_names_are_quoted(places, tmp_path):
 
 def peak(program, *arguments):
     """The most memory, in bytes, of a process that runs the program."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    program += (
-        "\nimport resource"
-        f"\nprint(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * {unit})"
-    )
+    program += "\nfrom tests.recipes.support.memory import peak\nprint(peak())"
     command = [sys.executable, "-c", program, *map(str, arguments)]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True)
     return int(done.stdout)

@@ -1,6 +1,7 @@
 """How much memory a call takes, measured in a process of its own."""
 
 import json
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,16 +10,9 @@ from typing import Any
 
 ROOT = Path(__file__).parents[3]
 
-# The peak since the process began. `ru_maxrss` would count the parent's, on Linux.
 MEASURE = """
-import importlib, json, resource, sys
-from pathlib import Path
-
-def peak():
-    status = Path("/proc/self/status")
-    if status.exists():
-        return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+import importlib, json, sys
+from tests.recipes.support.memory import peak
 
 module, name, few, many = json.loads(sys.argv[1])
 function = getattr(importlib.import_module(module), name)
@@ -29,6 +23,15 @@ print(peak() - before)
 """
 
 MB = 1_000_000
+
+
+def peak() -> int:
+    """The most memory, in bytes, that this process has had since it began."""
+    status = Path("/proc/self/status")
+    if status.exists():  # ru_maxrss would count the parent's too
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
 
 
 def memory_growth(
