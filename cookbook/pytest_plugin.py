@@ -78,8 +78,8 @@ def _tests(is_here: bool) -> frozenset[Path | None]:
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
     if environments.current() is None:
         return collection_path in _tests(False) - _tests(True) or None
-    is_test = collection_path.name.startswith("test_") and collection_path.is_file()
-    return (is_test and collection_path not in _tests(True) | {_OUTPUT_TEST}) or None
+    wanted = _tests(True) | {_OUTPUT_TEST}
+    return not any(it and it.is_relative_to(collection_path) for it in wanted) or None
 
 
 # Servers: started by the controller before the workers, stopped after them.
