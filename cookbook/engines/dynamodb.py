@@ -15,7 +15,7 @@ import urllib.request
 from contextlib import closing
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import parse_qs, quote, unquote, urlsplit, urlunsplit
 
 from cookbook import fetch as fetching
@@ -111,6 +111,12 @@ public class Launcher {
 
 
 class DynamoDB(Engine):
+    service: ClassVar[str] = "dynamodb"  # what boto3 and MiniStack call it
+    endpoints: ClassVar[tuple[str, ...]] = (  # the first that is set counts
+        "AWS_ENDPOINT_URL_DYNAMODB",
+        "AWS_ENDPOINT_URL",
+    )
+
     name = "dynamodb"
     title = "Amazon DynamoDB"
     env = "AWS_ENDPOINT_URL"
@@ -158,7 +164,7 @@ return 42 + len(client.list_tables()["TableNames"])""",
 
     def external(self) -> str | None:
         get = os.environ.get
-        endpoint = get("AWS_ENDPOINT_URL_DYNAMODB") or get(self.env)
+        endpoint = next(filter(None, map(get, self.endpoints)), None)
         if not endpoint:  # never an account in the cloud that happens to be at hand
             return None
         parts = urlsplit(endpoint)
@@ -181,11 +187,7 @@ return 42 + len(client.list_tables()["TableNames"])""",
         raise ValueError("it is neither MiniStack nor DynamoDB Local")
 
     def create_place(self, server: Server, name: str) -> str:
-        # Twelve digits: what MiniStack takes for the number of an account.
-        key = f"{secrets.randbelow(10**12):012}"
-        parts = urlsplit(server.url)
-        host = parts.netloc.rpartition("@")[2]
-        url = urlunsplit(parts._replace(netloc=f"{key}:cook@{host}"))
+        url = account_of_its_own(server.url)
         with closing(_client(url)) as client:
             tables = client.list_tables()["TableNames"]
         if tables:
@@ -252,7 +254,7 @@ return 42 + len(client.list_tables()["TableNames"])""",
         return {
             "BIND_HOST": "127.0.0.1",
             "GATEWAY_PORT": str(port),
-            "SERVICES": "dynamodb",
+            "SERVICES": self.service,
             "IOT_MTLS_ENABLED": "0",
             "SFTP_ENABLED": "0",
             "DOCKER_HOST": "unix:///nonexistent",  # it removes containers it calls old
@@ -262,6 +264,15 @@ return 42 + len(client.list_tables()["TableNames"])""",
     def url(self, folder: Path, port: int, password: str) -> str:
         # No password guards it: any access key is let in.
         return f"http://cook:cook@127.0.0.1:{port}/?region={_REGION}"
+
+
+def account_of_its_own(url: str) -> str:
+    """The address with a new access key."""
+    # Twelve digits: what MiniStack takes for the number of an account.
+    key = f"{secrets.randbelow(10**12):012}"
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{key}:cook@{host}"))
 
 
 def _get(url: str) -> tuple[dict[str, str], bytes]:
@@ -278,18 +289,23 @@ def _get(url: str) -> tuple[dict[str, str], bytes]:
 def _session() -> "Session":
     from botocore.session import Session
 
-    return Session()  # it reads the description of the service once
+    return Session()  # it reads the description of a service once
+
+
+def make_client(one: DynamoDB, address: str) -> Any:
+    """A client of that engine's service."""
+    from botocore.config import Config
+
+    given = one.variables(address)
+    return _session().create_client(
+        one.service,
+        endpoint_url=given[one.env],
+        aws_access_key_id=given["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=given["AWS_SECRET_ACCESS_KEY"],
+        region_name=given["AWS_DEFAULT_REGION"],
+        config=Config(connect_timeout=5, read_timeout=30),
+    )
 
 
 def _client(address: str) -> "DynamoDBClient":
-    from botocore.config import Config
-
-    one = DynamoDB().variables(address)
-    return _session().create_client(  # type: ignore[return-value]
-        "dynamodb",
-        endpoint_url=one["AWS_ENDPOINT_URL"],
-        aws_access_key_id=one["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=one["AWS_SECRET_ACCESS_KEY"],
-        region_name=one["AWS_DEFAULT_REGION"],
-        config=Config(connect_timeout=5, read_timeout=30),
-    )
+    return make_client(DynamoDB(), address)  # type: ignore[no-any-return]
