@@ -63,7 +63,7 @@ def take(conn: Connection) -> bool:
     """Try to take the lock, which is the session's; on SQLite the transaction's."""
     if conn.dialect.name in LOCKS:
         taken = bool(conn.exec_driver_sql(LOCKS[conn.dialect.name][0]).scalar())
-        conn.commit()  # who waits must not hold a snapshot
+        conn.commit()  # or it waits idle in a transaction
         return taken
     try:
         conn.exec_driver_sql("BEGIN IMMEDIATE")

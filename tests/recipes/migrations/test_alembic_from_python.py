@@ -157,6 +157,7 @@ def test_holder_dies(conn, engine, folder):
     with engine.connect() as other:
         assert take(other)
         assert not take(conn)
+        assert not conn.in_transaction()
         other.invalidate()  # closes its connection
     assert migrate(conn, folder, wait=10) == "0001"
 
