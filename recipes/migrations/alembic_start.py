@@ -46,6 +46,7 @@ options = {
 }
 
 if context.is_offline_mode():
+    options["dialect_opts"] = {"paramstyle": "named"}  # or every % is doubled
     context.configure(url=url, literal_binds=True, **options)
     with context.begin_transaction():
         context.run_migrations()
@@ -117,10 +118,8 @@ def start(folder: Path) -> Config:
 
 # --8<-- [end:start]
 
-NO_SERVER = (
-    "Set DATABASE_URL, for example"
-    " postgresql+psycopg://cook:cook@127.0.0.1:15432/cookbook or sqlite:///app.db"
-)
+NO_SERVER = """Set DATABASE_URL, for example \
+postgresql+psycopg://cook:cook@127.0.0.1:15432/cookbook or sqlite:///app.db"""
 
 
 def main() -> None:

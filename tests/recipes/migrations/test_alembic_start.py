@@ -127,6 +127,18 @@ def test_offline(config, capsys):
     assert "CREATE TABLE account" in capsys.readouterr().out
 
 
+def test_offline_percent_sign(config, capsys, tmp_path):
+    """In that SQL a percent sign is one, whatever the driver."""
+    changes = "op.execute(\"UPDATE account SET email = '50%'\")"
+    first = tmp_path / "migrations/versions/0001_percent.py"
+    first.write_text(
+        "from alembic import op\nrevision = '0001'\ndown_revision = None\n\n"
+        f"def upgrade():\n    {changes}\n"
+    )
+    command.upgrade(config, "head", sql=True)
+    assert "email = '50%';" in capsys.readouterr().out
+
+
 def test_failed_migration(config, engine, tmp_path):
     """A migration that fails raises, and does not count as applied; PostgreSQL also
     takes its first statements back."""
