@@ -55,7 +55,7 @@ def jdbc_options(url: str) -> dict[str, str]:
     return {
         "url": f"jdbc:postgresql://{place}/{quote(given.pop('dbname', ''), safe='')}",
         "driver": "org.postgresql.Driver",
-        "fetchsize": "10000",  # by default a whole partition is in memory at once
+        "fetchsize": "10000",  # rows at a time; 0 is a whole partition at once
         "connectTimeout": "5",
         "queryTimeout": "600",
         **given,  # user, password, sslmode, sslrootcert: JDBC has the same names
