@@ -217,6 +217,17 @@ def test_database_that_cannot_be_written(tmp_path, folder):
     engine.dispose()
 
 
+def test_error_that_is_no_lock(sqlite):
+    """On SQLite another error than "locked" is raised at once: here a transaction that
+    SQLAlchemy does not know of."""
+    engine = create_engine(f"sqlite:///{sqlite}")
+    with engine.connect() as conn:
+        conn.connection.driver_connection.execute("BEGIN")
+        with pytest.raises(OperationalError, match="within a transaction"):
+            take(conn)
+    engine.dispose()
+
+
 def test_index_while_another_waits(conn, engine):
     """Who waits holds no snapshot: PostgreSQL builds an index CONCURRENTLY meanwhile,
     which waits for every transaction that is older."""

@@ -30,6 +30,7 @@ class TnsListener:
         self.client_certificates: list[dict] = []
         self.has_asked = threading.Event()
         self._open: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
@@ -37,8 +38,11 @@ class TnsListener:
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         for sock in self._open:
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(OSError):  # SSLSocket's own would unmake the TLS
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)  # that a thread uses
+        for thread in self._threads:
+            thread.join(10)
+        for sock in self._open:
             sock.close()
 
     def _accept(self) -> None:
@@ -49,7 +53,9 @@ class TnsListener:
                 return
             self.connections += 1
             self._open.append(sock)
-            threading.Thread(target=self._answer, args=(sock,), daemon=True).start()
+            thread = threading.Thread(target=self._answer, args=(sock,), daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
     def _answer(self, sock: socket.socket) -> None:
         try:
