@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 import zipfile
@@ -86,6 +87,7 @@ def test_another_port_where_the_usual_one_is_taken(monkeypatch):
         assert publish._free_port() not in (0, publish.PORT)
 
 
+@pytest.mark.timeout(400)
 def test_serve_answers_and_ends_with_ctrl_c():
     code = "from cookbook import publish; raise SystemExit(publish.publish(serve=True))"
     serving = subprocess.Popen(
@@ -106,10 +108,13 @@ def test_serve_answers_and_ends_with_ctrl_c():
                 address = line.partition("Serving on ")[2].strip()
                 break
         assert address, told
-        with urllib.request.urlopen(address, timeout=10) as answer:
+        # Nobody reads the rest, and a full pipe would hold it up.
+        rest = threading.Thread(target=serving.stdout.read)
+        rest.start()
+        with urllib.request.urlopen(address, timeout=60) as answer:
             assert b"Python Database Cookbook" in answer.read()
         os.killpg(serving.pid, signal.SIGINT)
-        deadline = time.monotonic() + 60  # it may be building
+        deadline = time.monotonic() + 240  # it may be building
         while serving.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
         assert serving.poll() == 0
@@ -117,4 +122,6 @@ def test_serve_answers_and_ends_with_ctrl_c():
         if serving.poll() is None:
             os.killpg(serving.pid, signal.SIGKILL)
         serving.wait()
+        if address:
+            rest.join()
         serving.stdout.close()
