@@ -20,7 +20,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit, urlunsplit
 
 from cookbook import fetch as fetching
 from cookbook.engines.base import Engine, Program, Server, Starter
-from cookbook.engines.java import get_jars, java
+from cookbook.engines.java import Artifact, get_jars, java
 from cookbook.errors import UnavailableError
 
 if TYPE_CHECKING:  # drivers are imported late: not every extra is installed
@@ -33,51 +33,20 @@ _JARS_SHA256 = "acf117fdd49f4ff91b2e01f10a45eb5677ca49e0eae2df2cb2926ae45037f3ec
 _JAVA = 17
 # Without what it needs for its telemetry, which is switched off; one class of it must
 # be there all the same.
-_POM = f"""\
-<project xmlns="http://maven.apache.org/POM/4.0.0">
-  <modelVersion>4.0.0</modelVersion>
-  <groupId>cookbook</groupId>
-  <artifactId>dynamodb</artifactId>
-  <version>1</version>
-  <dependencies>
-    <dependency>
-      <groupId>software.amazon.dynamodb</groupId>
-      <artifactId>DynamoDBLocal</artifactId>
-      <version>{_VERSION}</version>
-      <exclusions>
-        <exclusion>
-          <groupId>software.amazon.awssdk</groupId>
-          <artifactId>cognitoidentity</artifactId>
-        </exclusion>
-        <exclusion>
-          <groupId>software.amazon.awssdk</groupId>
-          <artifactId>cognitoidentityprovider</artifactId>
-        </exclusion>
-        <exclusion>
-          <groupId>software.amazon.awssdk</groupId>
-          <artifactId>dynamodb-enhanced</artifactId>
-        </exclusion>
-        <exclusion>
-          <groupId>software.amazon.awssdk</groupId>
-          <artifactId>pinpoint</artifactId>
-        </exclusion>
-        <exclusion>
-          <groupId>org.mockito</groupId>
-          <artifactId>mockito-core</artifactId>
-        </exclusion>
-      </exclusions>
-    </dependency>
-    <dependency>
-      <groupId>software.amazon.awssdk</groupId>
-      <artifactId>pinpoint</artifactId>
-      <version>2.25.50</version>
-      <exclusions>
-        <exclusion><groupId>*</groupId><artifactId>*</artifactId></exclusion>
-      </exclusions>
-    </dependency>
-  </dependencies>
-</project>
-"""
+_AWS = "software.amazon.awssdk"
+_ARTIFACTS = (
+    Artifact(
+        f"software.amazon.dynamodb:DynamoDBLocal:{_VERSION}",
+        without=(
+            f"{_AWS}:cognitoidentity",
+            f"{_AWS}:cognitoidentityprovider",
+            f"{_AWS}:dynamodb-enhanced",
+            f"{_AWS}:pinpoint",
+            "org.mockito:mockito-core",
+        ),
+    ),
+    Artifact(f"{_AWS}:pinpoint:2.25.50", without=("*:*",)),
+)
 _LAUNCHER = """\
 import org.eclipse.jetty.server.HttpConfiguration;
 import org.eclipse.jetty.server.HttpConnectionFactory;
@@ -225,7 +194,7 @@ return 42 + len(client.list_tables()["TableNames"])""",
         if platform.machine() not in ("x86_64", "AMD64"):
             raise UnavailableError("Maven has the SQLite that it needs for x86-64 only")
         place = folder / "bin"
-        runtime = get_jars(_POM, place, _JARS_SHA256, _JAVA)
+        runtime = get_jars(_ARTIFACTS, place, _JARS_SHA256, _JAVA)
         source = folder / "Launcher.java"
         source.write_text(_LAUNCHER, "utf-8")
         fetching.run(

@@ -4,6 +4,8 @@ import hashlib
 import os
 import re
 import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +13,16 @@ from cookbook import fetch
 from cookbook.engines.base import Program, program
 from cookbook.errors import UnavailableError
 
+_POM = """\
+<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>cookbook</groupId>
+  <artifactId>cookbook</artifactId>
+  <version>1</version>
+  <packaging>pom</packaging>
+  <dependencies>{}</dependencies>
+</project>
+"""
 _PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.9.0"
 
 
@@ -34,8 +46,32 @@ def java(version: int) -> Program | None:
     return None
 
 
-def get_jars(pom: str, into: Path, sha256: str, jdk: int) -> Program:
-    """Get what a pom.xml depends on into a new directory, with Maven; return the Java.
+@dataclass(frozen=True)
+class Artifact:
+    """What Maven gets, with all that it needs, save what is left out."""
+
+    coordinates: str  # group:artifact:version
+    without: tuple[str, ...] = ()  # group:artifact, or *:* for all
+
+    def as_xml(self) -> str:
+        left_out = (it.split(":") for it in self.without)
+        exclusions = "".join(
+            f"<exclusion><groupId>{group}</groupId><artifactId>{name}</artifactId>"
+            "</exclusion>"
+            for group, name in left_out
+        )
+        group, name, version = self.coordinates.split(":")
+        return (
+            f"<dependency><groupId>{group}</groupId><artifactId>{name}</artifactId>"
+            f"<version>{version}</version><exclusions>{exclusions}</exclusions>"
+            "</dependency>"
+        )
+
+
+def get_jars(
+    artifacts: Sequence[Artifact], into: Path, sha256: str, jdk: int
+) -> Program:
+    """Get artifacts into a new directory, with Maven; return the Java.
 
     sha256: one hash, over the names and the contents of all the files. jdk: the oldest
     version that will do. Raises UnavailableError.
@@ -45,7 +81,8 @@ def get_jars(pom: str, into: Path, sha256: str, jdk: int) -> Program:
     if not runtime or not runtime.path.with_name("javac").exists():
         raise UnavailableError(f"no JDK {jdk} or newer: default-jdk-headless has one")
     folder = into.parent
-    (folder / "pom.xml").write_text(pom, "utf-8")
+    wanted = "".join(artifact.as_xml() for artifact in artifacts)
+    (folder / "pom.xml").write_text(_POM.format(wanted), "utf-8")
     copy = ("--batch-mode", "--quiet", f"{_PLUGIN}:copy-dependencies")
     options = ("-DincludeScope=runtime", f"-DoutputDirectory={into}")
     home = {"JAVA_HOME": str(runtime.path.parent.parent)}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from cookbook.engines import process
 from cookbook.engines.base import Engine, Program, Server, Starter
-from cookbook.engines.java import get_jars, java
+from cookbook.engines.java import Artifact, get_jars, java
 from cookbook.errors import UnavailableError
 
 if TYPE_CHECKING:  # drivers are imported late: not every extra is installed
@@ -18,27 +18,10 @@ VERSION = "4.3.1"  # as the image in docker-compose.yml
 _JAVA = 17
 _JARS_SHA256 = "bb63a7765962eb0de1065027ce45e3dfe9d95b1113d7725462264c3bfed70ab2"
 
-_POM = f"""\
-<project xmlns="http://maven.apache.org/POM/4.0.0">
-  <modelVersion>4.0.0</modelVersion>
-  <groupId>cookbook</groupId>
-  <artifactId>kafka</artifactId>
-  <version>1</version>
-  <packaging>pom</packaging>
-  <dependencies>
-    <dependency>
-      <groupId>org.apache.kafka</groupId>
-      <artifactId>kafka_2.13</artifactId>
-      <version>{VERSION}</version>
-    </dependency>
-    <dependency>
-      <groupId>org.apache.logging.log4j</groupId>
-      <artifactId>log4j-slf4j-impl</artifactId>
-      <version>2.25.4</version>
-    </dependency>
-  </dependencies>
-</project>
-"""
+_ARTIFACTS = (
+    Artifact(f"org.apache.kafka:kafka_2.13:{VERSION}"),
+    Artifact("org.apache.logging.log4j:log4j-slf4j-impl:2.25.4"),
+)
 
 # What the same lines of docker-compose.yml say to the container.
 _SETTINGS = {
@@ -94,7 +77,7 @@ return 42 if brokers else 0""",
         return Program(runtime.path, f"{self.title} {VERSION}")
 
     def fetch(self, folder: Path) -> None:
-        get_jars(_POM, folder / "lib", _JARS_SHA256, _JAVA)
+        get_jars(_ARTIFACTS, folder / "lib", _JARS_SHA256, _JAVA)
 
     def prepare(self, program: Program, folder: Path, password: str) -> None:
         self._configure(folder, broker=1, controller=2)  # the ports come later

@@ -8,38 +8,21 @@ import re
 from pathlib import Path
 
 from cookbook.engines.base import Engine, Program, Server, Starter, on_path
-from cookbook.engines.java import get_jars
+from cookbook.engines.java import Artifact, get_jars
 from cookbook.errors import UnavailableError
 from cookbook.paths import FETCHED
 
 _JAVA = 17
 _VERSION = "42.7.8"
 _JARS_SHA256 = "c20d32cb618a86597bcb6614e6128226c29da1fbfaf4c803f2c5556ece5aab65"
-_POM = f"""\
-<project xmlns="http://maven.apache.org/POM/4.0.0">
-  <modelVersion>4.0.0</modelVersion>
-  <groupId>cookbook</groupId>
-  <artifactId>spark</artifactId>
-  <version>1</version>
-  <dependencies>
-    <dependency>
-      <groupId>org.postgresql</groupId>
-      <artifactId>postgresql</artifactId>
-      <version>{_VERSION}</version>
-      <exclusions>
-        <exclusion><groupId>*</groupId><artifactId>*</artifactId></exclusion>
-      </exclusions>
-    </dependency>
-  </dependencies>
-</project>
-"""
+_DRIVER = f"org.postgresql:postgresql:{_VERSION}"
 
 
 class Spark(Engine):
     name = "spark"
     title = "Apache Spark"
     env = "POSTGRESQL_JDBC_DRIVER"
-    example = f"org.postgresql:postgresql:{_VERSION}"
+    example = _DRIVER
     install = f"`cookbook fetch pyspark`, a Java from {_JAVA} on in the PATH"
     fetches = f"the JDBC driver of PostgreSQL {_VERSION}, with Maven and a JDK"
 
@@ -73,7 +56,8 @@ with session.getOrCreate() as spark:
         return Program(java.path, f"{product}, JDBC {_VERSION}, {java.version}")
 
     def fetch(self, folder: Path) -> None:
-        get_jars(_POM, folder / "jars", _JARS_SHA256, _JAVA)
+        driver = Artifact(_DRIVER, without=("*:*",))
+        get_jars([driver], folder / "jars", _JARS_SHA256, _JAVA)
 
     def identify(self, url: str) -> tuple[str, str]:
         packages = "lib/python*/site-packages/pyspark-*.dist-info"
