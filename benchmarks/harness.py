@@ -119,12 +119,7 @@ def forked(recipes: Mapping[Recipe, Own]) -> float:
 
     def run_one(recipe: Recipe) -> None:
         with places.environment(recipes[recipe]) as addresses:
-            run = runner.run(
-                recipe.path,
-                addresses,
-                arguments=recipe.arguments,
-                modules=recipe.imports,
-            )
+            run = runner.run_recipe(recipe, addresses)
         if run.code or run.stdout != recipe.output.read_text("utf-8"):
             raise RuntimeError(f"{recipe.id}: {run.stdout}{run.stderr}")
 

@@ -102,8 +102,7 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     try:
         forced = forced_provider(config.option.provider)
-        needs = {need for recipe in _in_scope(config) for need in recipe.needs}
-        wanted = sorted({name for need in needs for name in _to_start(need, forced)})
+        wanted = _wanted(config, forced)
     except CookbookError as error:
         raise pytest.UsageError(str(error)) from None
     if not wanted:
@@ -149,14 +148,20 @@ def _required(config: pytest.Config) -> frozenset[str]:
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     try:
         known = {name: engine(name) for name in wanted if name != "all"}
+        every = (name for name, one in ENGINES.items() if not one.is_any)
+        required = frozenset(every if "all" in wanted else known)
+        if required and environments.current():
+            forced = forced_provider(config.option.provider)
+            required &= set(_wanted(config, forced))
     except CookbookError as error:
         raise pytest.UsageError(f"required: {error}") from None
-    every = (name for name, one in ENGINES.items() if not one.is_any)
-    required = frozenset(every if "all" in wanted else known)
-    if environments.current() is None:
-        return required
+    return required
+
+
+def _wanted(config: pytest.Config, forced: Provider | None) -> list[str]:
+    """The engines to start for what the command line asks for."""
     needs = {need for recipe in _in_scope(config) for need in recipe.needs}
-    return required & {one.name for need in needs for one in serving(need)}
+    return sorted({name for need in needs for name in _to_start(need, forced)})
 
 
 def _in_scope(config: pytest.Config) -> list[Recipe]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from cookbook.catalog import Recipe
 from cookbook.engines import process
 from cookbook.paths import ROOT
 
@@ -90,6 +91,15 @@ class Runner:
 
     def __init__(self, address: str) -> None:
         self._address = address
+
+    def run_recipe(self, recipe: Recipe, addresses: Mapping[str, str]) -> Run:
+        """Run the recipe as its header says; see run()."""
+        return self.run(
+            recipe.path,
+            addresses,
+            arguments=recipe.arguments,
+            modules=recipe.imports,
+        )
 
     def run(
         self,

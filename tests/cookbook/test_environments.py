@@ -89,6 +89,18 @@ def test_recipe_and_tests_run_in_it(own):
     assert every.stdout.strip().endswith("/.engines/iniconfig")
 
 
+def test_in_it_only_its_own_engines_are_required(own):
+    fetch(own)
+    command = ("cookbook.environments", "-m", "pytest", "tests/recipes")
+    assert own.run(*command, COOKBOOK_REQUIRE="sqlite,redis").returncode == 0
+    own.write("tests/recipes/sqlite/test_greet.py", TEST.replace("(sqlite)", "()"))
+    own.write("tests/recipes/test_output.py", "")
+    without = own.run(*command, COOKBOOK_REQUIRE="sqlite,redis")
+    assert without.returncode == 1
+    assert "sqlite is required and ran no test" in without.stdout
+    assert "redis" not in without.stdout
+
+
 def test_another_lock_is_another_environment(own):
     fetch(own)
     lock = own.root / "requirements-iniconfig.lock"

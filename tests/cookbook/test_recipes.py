@@ -112,8 +112,7 @@ def test_header_asks_for_what_is_installed(recipe):
     ids=lambda recipe: recipe.id,
 )
 def test_says_which_variable_is_missing_and_how_to_get_a_server(recipe, runner):
-    more = {"arguments": recipe.arguments, "modules": recipe.imports}
-    run = runner.run(recipe.path, {}, **more)
+    run = runner.run_recipe(recipe, {})
     assert run.code == 1
     assert run.stdout == ""
     said = run.stderr.strip()

@@ -5,8 +5,7 @@ import difflib
 
 def test_output(recipe, addresses, runner, pytestconfig):
     """It runs to the end and prints what this page shows."""
-    more = {"arguments": recipe.arguments, "modules": recipe.imports}
-    run = runner.run(recipe.path, addresses, **more)
+    run = runner.run_recipe(recipe, addresses)
     assert run.code == 0, f"exit code {run.code}\n{run.stderr}"
     if pytestconfig.option.update_outputs:
         recipe.output.write_text(run.stdout, "utf-8")
