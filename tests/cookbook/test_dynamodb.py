@@ -9,6 +9,7 @@ import pytest
 
 from cookbook import servers
 from cookbook.engines import engine, process
+from cookbook.engines.aws import make_client
 from cookbook.engines.base import new_name
 from cookbook.engines.java import java
 from cookbook.errors import UnavailableError
@@ -45,9 +46,7 @@ def server(request):
 
 
 def client(address: str):
-    from cookbook.engines.dynamodb import _client
-
-    return _client(address)
+    return make_client(ONE, address)
 
 
 def test_says_what_it_is(server):

@@ -5,8 +5,8 @@ import pytest
 
 from cookbook import servers
 from cookbook.engines import engine, process
+from cookbook.engines.aws import make_client
 from cookbook.engines.base import new_name
-from cookbook.engines.dynamodb import make_client
 from cookbook.errors import UnavailableError
 from cookbook.servers import Servers
 
