@@ -99,9 +99,10 @@ def main() -> None:
         copy_changes(source, target)
         for row in target.execute("SELECT id, name FROM item_copy ORDER BY id"):
             print(*row)
-        source.execute("UPDATE item SET name = 'slow' WHERE id = 1")
+        source.execute("UPDATE item SET name = 'new name' WHERE id = 1")
         copy_changes(source, target)
-        print("read, when nothing is new:", copy_changes(source, target))
+        for row in target.execute("SELECT name FROM item_copy WHERE id = 1"):
+            print("changed:", *row)
 
 
 if __name__ == "__main__":

@@ -52,9 +52,21 @@ def wait_until_blocked(conn, count):
         assert time.monotonic() < deadline, f"{count} never waited"
 
 
+def wait_for_older_transactions(source):
+    """Return when all have ended, on the whole server, that began before the rows."""
+    older = (
+        "SELECT FROM item WHERE changed >= pg_snapshot_xmin(pg_current_snapshot())"
+        " LIMIT 1"
+    )
+    deadline = time.monotonic() + 60
+    while source.execute(older).rowcount:
+        assert time.monotonic() < deadline, "an older transaction never ended"
+
+
 def test_new_and_changed_rows(source, target):
     """New rows and changed rows arrive; rows that did not change are not read again."""
     source.execute("INSERT INTO item SELECT n, 'a' FROM generate_series(1, 100) AS n")
+    wait_for_older_transactions(source)
     assert copy_changes(source, target) == 100
     source.execute("UPDATE item SET name = 'b' WHERE id = 50")
     source.execute("INSERT INTO item VALUES (101, 'c')")
@@ -98,9 +110,23 @@ def test_rolled_back(source, target, connect):
     source.execute("INSERT INTO item VALUES (2, 'quick')")
     copy_changes(source, target)
     slow.rollback()
+    wait_for_older_transactions(source)
     copy_changes(source, target)
     assert copied(target) == {2: "quick"}
     assert copy_changes(source, target) == 0
+
+
+def test_transaction_in_another_database(source, target, connect):
+    """An open transaction in another database of the server holds the watermark back
+    too: rows are read again until it ends, and nothing is lost."""
+    elsewhere = connect(dbname="postgres", autocommit=False)
+    elsewhere.execute("SELECT pg_current_xact_id()")
+    source.execute("INSERT INTO item VALUES (1, 'a')")
+    assert [copy_changes(source, target) for _ in range(3)] == [1, 1, 1]
+    elsewhere.rollback()
+    wait_for_older_transactions(source)
+    assert [copy_changes(source, target) for _ in range(2)] == [1, 0]
+    assert copied(target) == {1: "a"}
 
 
 def test_ties_at_the_watermark(source, target):
@@ -144,6 +170,7 @@ def test_failure_moves_no_watermark(source, target):
 def test_two_runs_at_once(source, target, connect):
     """Of two runs at the same time the second one waits, and reads nothing twice."""
     source.execute("INSERT INTO item VALUES (1, 'a')")
+    wait_for_older_transactions(source)
     other, holder = connect(), connect(autocommit=False)
     holder.execute("INSERT INTO item_copy VALUES (1, 'busy')")
     with ThreadPoolExecutor() as threads:
