@@ -27,7 +27,7 @@ from cookbook.engines.base import Server
 from cookbook.errors import UnavailableError
 from cookbook.pages.chart import Chart
 from cookbook.paths import ROOT
-from cookbook.runner import ForkServer, Runner, environment
+from cookbook.runner import ForkServer, Runner, environment, in_order
 from cookbook.servers import Servers
 
 AT_ONCE = 8
@@ -129,7 +129,7 @@ def forked(recipes: Mapping[Recipe, Own]) -> float:
         ThreadPoolExecutor(AT_ONCE) as pool,
     ):
         runner = Runner(fork_server.address)
-        list(pool.map(run_one, sorted(recipes, key=lambda recipe: recipe.name)))
+        list(pool.map(run_one, in_order(recipes)))
         return perf_counter() - started
 
 

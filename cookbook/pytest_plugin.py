@@ -22,7 +22,7 @@ from cookbook.engines import ENGINES, engine, serving
 from cookbook.engines.base import Provider, Server
 from cookbook.errors import CookbookError
 from cookbook.paths import LEDGER, TESTS
-from cookbook.runner import ForkServer, Runner
+from cookbook.runner import ForkServer, Runner, in_order
 from cookbook.servers import Servers, expected_identity, forced_provider
 
 if TYPE_CHECKING:  # the workers need none of it, and it takes a quarter of a second
@@ -190,8 +190,7 @@ def _asked(config: pytest.Config) -> list[Recipe]:
     found = {recipe for pattern in patterns for recipe in catalog.find(pattern)}
     here = environments.current()
     some = [one for one in found if one.environment == here or not (here or _made(one))]
-    # The engines by turns: a few of them serve one recipe at a time.
-    return sorted(some, key=lambda recipe: (recipe.name, recipe.id))
+    return in_order(some)
 
 
 def _made(recipe: Recipe) -> bool:
