@@ -79,7 +79,7 @@ def quote(name: str) -> str:
 def lines(rows: Iterable[Row]) -> Iterator[str]:
     """Make the lines that LOAD DATA reads when no FIELDS clause says otherwise."""
     source = iter(rows)
-    while chunk := list(islice(source, 1000)):
+    while chunk := list(islice(source, 300)):
         columns = map(encode, zip(*chunk, strict=True))  # a column at a time is fast
         yield "\n".join(map("\t".join, zip(*columns, strict=True))) + "\n"
 
@@ -90,7 +90,7 @@ def encode(column: Sequence[Any]) -> Iterable[str]:
     for unknown in kinds - FIELDS.keys():
         raise TypeError(f"cannot load a {unknown.__name__}")
     for kind in kinds & GOOD.keys():
-        of_kind = (value for value in column if type(value) is kind)
+        of_kind = column if kinds == {kind} else (v for v in column if type(v) is kind)
         for wrong in filterfalse(GOOD[kind], of_kind):
             raise TypeError(f"cannot load {wrong}")
     if kinds == {str} and not {"\\", "\t", "\n"} & {*"".join(column)}:

@@ -83,11 +83,11 @@ def test_one_special_character(url, loader):
 
 
 @pytest.mark.parametrize("driver", [with_pymysql, with_connector])
-def test_rows_are_taken_a_thousand_at_a_time(driver):
-    """However many rows there are, 1000 of them are in memory at a time."""
+def test_rows_are_taken_a_few_hundred_at_a_time(driver):
+    """However many rows there are, 300 of them are in memory at a time."""
     rows = ((number,) for number in range(5000))
     next(driver.lines(rows))
-    assert next(rows) == (1000,)
+    assert next(rows) == (300,)
 
 
 @EACH
