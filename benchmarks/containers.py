@@ -26,16 +26,17 @@ def run(quick: bool, progress: Progress) -> Chart:
         raise UnavailableError(f"containers cannot be measured: {reason}")
     runs = 1 if quick else 5
     names = ENGINES[-1:] if quick else ENGINES
-    groups, versions = {}, {}
+    groups = {}
     for name in names:
-        own = choose(engine(name)).provider
-        ways = [
-            Way(f"{provider} {name}", "recipe", partial(start, name, provider))
-            for provider in (own, "container")
-        ]
-        groups[name] = interleaved(ways, runs, progress)
-        versions[engine(name).title] = product(name, own)
-        versions[f"{engine(name).title} in a container"] = product(name, "container")
+        providers: list[Provider] = [choose(engine(name)).provider, "container"]
+        groups[name] = interleaved(
+            [
+                Way(product(name, one), "recipe", partial(start, name, one))
+                for one in providers
+            ],
+            runs,
+            progress,
+        )
     with copy_of_checkout() as checkout:
         command = ["-m", "pytest", "-q", "-n2", "--ledger=build/containers.json"]
         command += ["tests/recipes/test_output.py"]
@@ -54,7 +55,8 @@ def run(quick: bool, progress: Progress) -> Chart:
             )
         ]
         groups["chapters"] = interleaved(ways, min(runs, 3), progress)
-    return chart("Seconds.", "s", "lower", runs, versions, groups)
+    title = "Seconds, with the start of the servers."
+    return chart(title, "s", "lower", runs, {}, groups)
 
 
 def start(name: str, provider: Provider) -> float:
@@ -76,10 +78,10 @@ def whole_run(command: list[str], checkout: Path, env: dict[str, str]) -> float:
 
 
 def product(name: str, provider: Provider) -> str:
-    """What the server says it is."""
+    """What the server says it is, and where it runs."""
     servers = Servers()
     try:
         servers.start([name], provider)
-        return servers.running[name].label
+        return f"{servers.running[name].label} ({provider})"
     finally:
         servers.stop()
