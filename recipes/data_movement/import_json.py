@@ -131,7 +131,7 @@ def main() -> None:
         conn.execute(TABLE)
         print(*import_json(conn, "event", path, types, rejects), sep=" loaded, ")
         print(*conn.execute("SELECT id, price, document -> 'place' FROM event"))
-    print(rejects.read_text(encoding="utf-8").rstrip())
+    print(json.loads(rejects.read_text(encoding="utf-8"))["reason"])
     path.unlink()
     rejects.unlink()
 

@@ -79,7 +79,8 @@ def missed(conn: Connection, models: MetaData) -> list[str]:
     inspector, found = inspect(conn), []
     enums: dict[str, Any] = {}
     if conn.dialect.name == "postgresql":
-        enums = {it["name"]: it["labels"] for it in inspector.get_enums()}  # type: ignore[attr-defined]
+        types: Any = inspector  # of PostgreSQL
+        enums = {it["name"]: it["labels"] for it in types.get_enums()}
     for name, table in models.tables.items():
         if not inspector.has_table(name):
             continue

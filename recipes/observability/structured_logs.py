@@ -117,7 +117,7 @@ def main() -> None:
                 register(conn, "ann@example.com")
     for line in out.getvalue().splitlines():
         event = json.loads(line)
-        shown = ("level", "request", "event", "rows", "error", "constraint")
+        shown = ("request", "event", "rows", "error")
         print(json.dumps({name: event[name] for name in shown if name in event}))
 
 

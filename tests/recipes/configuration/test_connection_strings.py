@@ -315,7 +315,7 @@ def test_often_copied_pymysql_sends_latin_1():
 
 
 def test_often_copied_keywords_change_the_host():
-    """Often copied as `host=... password={password}`: a blank in the password ends it,
+    """Often copied, as `host=... password={password}`: a blank in the password ends it,
     and what follows is another option."""
     password = "x host=evil.example.com"
     given = conninfo_to_dict(f"host=db.example.com user=app password={password}")
@@ -324,7 +324,7 @@ def test_often_copied_keywords_change_the_host():
 
 
 def test_often_copied_slash_ends_the_host():
-    """Often copied as an f-string: of the password `p@ss/w`, one part is the host and
+    """Often copied, as an f-string: of the password `p@ss/w`, one part is the host and
     one the database."""
     given = make_url("postgresql://app:p@ss/w@db.example.com/shop")
     assert (given.password, given.host) == ("p", "ss")

@@ -254,7 +254,7 @@ def test_often_copied_pool_keeps_the_old_password(bank, caplog):
 
 
 def test_often_copied_statement_shows_the_password(bank, postgresql):
-    """Often copied as `ALTER ROLE ... PASSWORD '...'`: the text of the password is in
+    """Often copied, as `ALTER ROLE ... PASSWORD '...'`: the text of the password is in
     the statement, which logs and monitoring keep."""
     bank.set_password("hunter2")
     query = "SELECT query FROM pg_stat_activity WHERE pid = %s"

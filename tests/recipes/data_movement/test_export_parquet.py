@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from recipes.data_movement.export_parquet import export_parquet
-from tests.recipes.support.memory import MB, memory_growth
+from tests.recipes.support.memory import MB
 
 SALES = """
 SELECT id, pieces, price::numeric(18, 2), at, day, note FROM (VALUES
@@ -137,10 +137,9 @@ def export_many(folder, url, rows):
         assert export_parquet(conn, many(rows), Path(folder) / "x.parquet") == rows
 
 
-def test_memory_is_constant(postgresql, tmp_path):
+def test_memory_is_constant(growth):
     """400,000 rows of 500 bytes after 100,000 add less than 60 MB of the 150 MB."""
-    few, more = ((str(tmp_path), str(postgresql), n) for n in (100_000, 400_000))
-    assert memory_growth(export_many, few, more) < 60 * MB
+    assert growth(export_many, 100_000, 400_000) < 60 * MB
 
 
 # --8<-- [start:wrong]

@@ -10,7 +10,7 @@ from psycopg import errors
 
 from recipes.data_movement import import_csv as recipe
 from recipes.data_movement.import_csv import import_csv, money, optional, whole
-from tests.recipes.support.memory import MB, memory_growth
+from tests.recipes.support.memory import MB
 
 TABLE = (
     "CREATE TABLE article"
@@ -22,14 +22,6 @@ TYPES = {
     "price": money,
     "since": optional(date.fromisoformat),
 }
-
-
-@pytest.fixture
-def conn(postgresql):
-    with psycopg.connect(postgresql) as conn:
-        conn.execute(TABLE)
-        conn.commit()
-        yield conn
 
 
 @pytest.fixture
@@ -175,16 +167,15 @@ def import_many(folder, url, rows):
         for n in range(rows):
             file.write(f"{n if n % 2 else 'x'},{'x' * 500},1.00,\n")
     with psycopg.connect(url) as conn:
-        conn.execute("DROP TABLE IF EXISTS article")
         conn.execute(TABLE)
         counts = import_csv(conn, "article", path, TYPES, path.with_suffix(".rejected"))
+        conn.rollback()
     assert counts == (rows // 2, rows // 2)
 
 
-def test_memory_is_constant(postgresql, tmp_path):
+def test_memory_is_constant(growth):
     """A file of 25 MB, half of it bad, takes less than 3 MB more than one of 1 MB."""
-    few, many = ((str(tmp_path), str(postgresql), n) for n in (2_000, 50_000))
-    assert memory_growth(import_many, few, many) < 3 * MB
+    assert growth(import_many, 2_000, 50_000) < 3 * MB
 
 
 # --8<-- [start:wrong]

@@ -8,17 +8,9 @@ import pytest
 from psycopg import errors
 
 from recipes.data_movement.import_json import TABLE, import_json, moment, money, whole
-from tests.recipes.support.memory import MB, memory_growth
+from tests.recipes.support.memory import MB
 
 TYPES = {"id": whole, "price": money, "at": moment}
-
-
-@pytest.fixture
-def conn(postgresql):
-    with psycopg.connect(postgresql) as conn:
-        conn.execute(TABLE)
-        conn.commit()
-        yield conn
 
 
 @pytest.fixture
@@ -151,16 +143,15 @@ def import_many(folder, url, rows):
         for n in range(rows):
             print(json.dumps({"id": n if n % 2 else "x", "x": "x" * 1000}), file=file)
     with psycopg.connect(url) as conn:
-        conn.execute("DROP TABLE IF EXISTS event")
         conn.execute(TABLE)
         counts = import_json(conn, "event", path, TYPES, path.with_suffix(".bad"))
+        conn.rollback()
     assert counts == (rows // 2, rows // 2)
 
 
-def test_memory_is_constant(postgresql, tmp_path):
+def test_memory_is_constant(growth):
     """A file of 20 MB, half of it bad, takes less than 3 MB more than one of 1 MB."""
-    few, many = ((str(tmp_path), str(postgresql), n) for n in (1_000, 20_000))
-    assert memory_growth(import_many, few, many) < 3 * MB
+    assert growth(import_many, 1_000, 20_000) < 3 * MB
 
 
 # --8<-- [start:wrong]

@@ -183,6 +183,35 @@ def test_zones(sides, shift):
     assert list(reconcile(*sides, "t", "id", kinds)) == [(1, "different")] * shift
 
 
+def test_zone_of_the_server(sides):
+    """A server that is set to another zone changes nothing: the session's is UTC."""
+    for side in sides:
+        fill(side, [ROW])
+    name = sides[0].engine.url.database
+    sides[0].exec_driver_sql(f"ALTER DATABASE {name} SET TimeZone = 'Asia/Kathmandu'")
+    sides[0].commit()
+    for side in sides:
+        side.invalidate()  # the next statement is on a new connection
+        side.rollback()
+    assert found(sides) == []
+    assert sides[1].exec_driver_sql("SELECT @@time_zone").scalar() == "+00:00"
+
+
+@pytest.mark.parametrize("emoji", ["😀", "😁"])
+def test_character_set_of_the_connection(sides, emoji):
+    """An address with another character set makes no question marks of texts, which
+    would all be equal."""
+    source, copy = sides
+    fill(source, [ROW])
+    fill(copy, [row(1, name=f"Zoë {emoji}")])
+    url = copy.engine.url.update_query_dict({"charset": "latin1"})
+    engine = open_engine(url.render_as_string(hide_password=False))
+    with engine.connect() as other:
+        faults = list(reconcile(source, other, "item", "id", COLUMNS))
+    engine.dispose()
+    assert faults == ([] if emoji in ROW["name"] else [(1, "different")])
+
+
 def test_values_do_not_run_together(sides):
     """The end of one column is not taken for the start of the next."""
     columns = {"id": "integer", "a": "text", "b": "text"}

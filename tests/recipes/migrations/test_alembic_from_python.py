@@ -193,14 +193,20 @@ def test_error_before_the_first(conn, folder, engine):
 
 def test_connection_lost(conn, engine, folder):
     """A connection that is lost while it migrates is the error that the caller sees,
-    and the lock is free."""
+    even if the server answers nobody any more; and the lock is free."""
     kill = {
         "postgresql": "SELECT pg_terminate_backend(pg_backend_pid())",
         "sqlite": "PRAGMA no_such_pragma",
     }.get(engine.dialect.name, "KILL CONNECTION_ID()")
     add(folder, f'op.execute("{kill}"); op.execute("no SQL")')
+
+    def refuse(*_):
+        raise ConnectionRefusedError
+
+    event.listen(engine, "do_connect", refuse)
     with pytest.raises(DBAPIError):
         migrate(conn, folder)
+    event.remove(engine, "do_connect", refuse)
     (folder / "versions/0002.py").unlink()
     with engine.connect() as other:
         assert migrate(other, folder, wait=10) == "0001"

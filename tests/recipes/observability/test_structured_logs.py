@@ -91,6 +91,17 @@ def test_no_error(out):
     assert "error" not in events(out)[0]
 
 
+def test_while_an_error_is_handled(out):
+    """An event that does not speak of the error says nothing of it, though one is being
+    handled."""
+    try:
+        int("hunter2")
+    except ValueError:
+        structlog.get_logger().info("tried again")
+    (event,) = events(out)
+    assert set(event) == {"event", "level", "timestamp"}
+
+
 def test_secrets_by_name(out):
     """What is called password, token, secret, API key, DSN, cookie or authorization is
     hidden, at any depth."""

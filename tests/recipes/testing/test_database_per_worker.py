@@ -246,8 +246,8 @@ def test_often_copied_second_worker_takes_the_rows_of_the_first(postgresql):
 
 
 def test_often_copied_with_if_not_exists_is_a_race(postgresql):
-    """Often copied with `CREATE TABLE IF NOT EXISTS` in place of `DROP`: of two workers
-    that start at the same time, one ends in UniqueViolation."""
+    """Often copied, with `CREATE TABLE IF NOT EXISTS` in place of `DROP`: of two
+    workers that start at the same time, one ends in UniqueViolation."""
     create = "CREATE TABLE IF NOT EXISTS customer (id int)"
 
     def second() -> None:

@@ -166,7 +166,7 @@ def test_often_copied_title_ends_in_an_error(conn):
 
 
 def test_often_copied_filter_finds_nothing():
-    """Often copied as `st.text(alphabet="abc")`: the value that breaks it is never
+    """Often copied, as `st.text(alphabet="abc")`: the value that breaks it is never
     tried."""
     with pytest.raises(NoSuchExample):
         find(
