@@ -1,11 +1,17 @@
 """The rules that every recipe keeps."""
 
 import ast
+import functools
 import os
 import re
 import subprocess
 import sys
-from importlib.metadata import packages_distributions, requires, version
+from importlib.metadata import (
+    distribution,
+    packages_distributions,
+    requires,
+    version,
+)
 from pathlib import Path
 
 import pytest
@@ -53,42 +59,48 @@ def test_needs_engines_that_exist(recipe):
         assert engine(need).fixture is None
 
 
-# What an import needs that its header names by another module's extra, or by the
-# package that brings it. The longest name that fits counts: `google` belongs to many.
-COMES_WITH = {
-    "airflow": "apache-airflow",
-    "opentelemetry": "opentelemetry-sdk",
-    "opentelemetry.exporter.otlp.proto.http": "opentelemetry-exporter-otlp-proto-http",
-    "psycopg_pool": "psycopg",
-    "sqlalchemy": "sqlalchemy",
-    "grpc": "google-cloud-bigquery-storage",
-    "google": "google-cloud-bigquery",
-    "google.cloud.bigquery_storage_v1": "google-cloud-bigquery-storage",
-}
+DISTRIBUTIONS = packages_distributions()
+
+# The distribution of a module that is not installed in this environment.
+ELSEWHERE = {"airflow": "apache-airflow"}
+# What a header need not name, for a distribution that it names brings it.
+BROUGHT = {"azure-core", "google-api-core", "google-auth", "google-cloud-core"}
+BROUGHT |= {"grpcio", "opentelemetry-api", "protobuf", "psycopg-pool"}
+
+
+@functools.cache
+def owners(module: str) -> set[str]:
+    """The distributions that hold the module: many share a package such as `google`."""
+    names = set(DISTRIBUTIONS.get(top(module), ()))
+    if not names:
+        return {canonicalize_name(ELSEWHERE.get(top(module), top(module)))}
+    path = module.replace(".", "/")
+    places = (f"{path}/", f"{path}.py", f"{path}.pyi", f"{path}.")
+    holding = {
+        name
+        for name in names
+        if len(names) == 1
+        or any(str(it).startswith(places) for it in distribution(name).files or ())
+    }
+    return {canonicalize_name(name) for name in holding}
 
 
 @every_recipe
 def test_header_names_what_is_imported_and_no_more(recipe):
     header = {canonicalize_name(r.name) for r in recipe.dependencies}
-    distributions = packages_distributions()
-    imported = set()
-    for module in recipe.imports:
-        top = module.partition(".")[0]
-        if top in sys.stdlib_module_names:
-            continue
-        fitting = [
-            known for known in COMES_WITH if f"{module}.".startswith(f"{known}.")
-        ]
-        longest = max(fitting, key=len, default=None)
-        name = COMES_WITH[longest] if longest else distributions.get(top, [top])[0]
-        imported.add(canonicalize_name(name))
-    undeclared = imported - header
-    assert not undeclared, f"add to the header: {undeclared}"
-    for unused in header - imported:
+    third = [it for it in recipe.imports if top(it) not in sys.stdlib_module_names]
+    imported = {it: owners(it) for it in third}
+    undeclared = {it for it, own in imported.items() if not own & (header | BROUGHT)}
+    assert not undeclared, f"the header names nothing that holds {undeclared}"
+    for unused in header - set().union(*imported.values()):
         # A driver that is named in a URL and never imported, as SQLAlchemy's are.
         code = recipe.source.partition('"""')[2]
         code += "".join(path.read_text("utf-8") for path in recipe.files[1:])
         assert unused in code, f"{unused} is not used"
+
+
+def top(module: str) -> str:
+    return module.partition(".")[0]
 
 
 @every_recipe
