@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from cookbook.engines.process import free_port
+from cookbook.engines import process
 from recipes.cloud import ssh_tunnel as recipe
 from recipes.cloud.ssh_tunnel import connect_through, tunnel
 
@@ -44,10 +44,8 @@ def bastion(sshd):
 @pytest.fixture
 def server(files):
     """The process of the bastion."""
-    state = (files["known_hosts"].with_name("state.json")).read_text()
-    return psutil.Process(
-        int(state.partition('"server": {"pid": ')[2].partition(",")[0])
-    )
+    state = process.read_state(files["known_hosts"].parent)
+    return psutil.Process(int(state["server"]["pid"]))
 
 
 def wait_until(condition, what):
@@ -265,9 +263,9 @@ def end_of(client, server):
         wait_until(lambda: has_ended(one), "ssh is still there")
 
 
-def has_ended(process):
+def has_ended(one):
     try:
-        return process.status() == psutil.STATUS_ZOMBIE
+        return one.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
 
@@ -296,7 +294,7 @@ def test_dead_database(bastion, to, files, postgresql_tls):
         pytest.raises(
             psycopg.OperationalError, match="closed the connection"
         ) as caught,
-        tunnel(bastion, ("127.0.0.1", free_port()), **files) as port,
+        tunnel(bastion, ("127.0.0.1", process.free_port()), **files) as port,
     ):
         connect_through(port, postgresql_tls)
     assert getattr(caught.value, "__notes__", []) == []
@@ -350,14 +348,14 @@ def open_wrongly(bastion, files, to, monkeypatch):
         return started[-1]
 
     yield open_one
-    for process in started:
-        process.kill()
-        process.wait()
+    for one in started:
+        one.kill()
+        one.wait()
 
 
 def test_often_copied_takes_any_bastion(open_wrongly):
     """Often copied: a bastion with any key is used."""
-    port = free_port()
+    port = process.free_port()
     open_wrongly(port)
     wait_until(lambda: is_open(port), "the tunnel")
 
@@ -367,7 +365,7 @@ def test_often_copied_reaches_another_program(open_wrongly, capfd):
     password goes to whatever listens there."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        process = open_wrongly(port)
+        ssh = open_wrongly(port)
         said = []
 
         def has_failed():
@@ -375,7 +373,7 @@ def test_often_copied_reaches_another_program(open_wrongly, capfd):
             return "Address already in use" in "".join(said)
 
         wait_until(has_failed, "a warning")
-        assert process.poll() is None
+        assert ssh.poll() is None
         with socket.create_connection(("127.0.0.1", port)) as line:
             line.sendall(b"the password")
             accepted, _ = other.accept()
@@ -385,7 +383,7 @@ def test_often_copied_reaches_another_program(open_wrongly, capfd):
 
 def test_often_copied_outlives_the_program(bastion, to, files):
     """Often copied: the program ends, and its tunnel stays open."""
-    port = free_port()
+    port = process.free_port()
     program = (
         "import json, sys; from tests.recipes.cloud import test_ssh_tunnel as it\n"
     )
