@@ -69,8 +69,7 @@ def export(
             total = reader.digest.hexdigest()
             manifest = Manifest(key=key, rows=cursor.rowcount, sha256=total)
         at = {"Bucket": bucket, "Key": f"{folder}/manifest.json"}
-        body = json.dumps(manifest).encode()
-        s3.put_object(**at, Body=body, IfNoneMatch="*")  # of two at once, one wins
+        s3.put_object(**at, Body=json.dumps(manifest), IfNoneMatch="*")  # one wins
     except (psycopg.Error, ClientError):
         # Sent again after a lost answer, the manifest is refused: it is there already.
         if not manifest or find(s3, bucket, folder) != manifest:
@@ -85,7 +84,8 @@ def find(s3: Any, bucket: str, folder: str) -> Manifest | None:
         answer = s3.get_object(Bucket=bucket, Key=f"{folder}/manifest.json")
     except s3.exceptions.NoSuchKey:
         return None
-    return Manifest(**json.loads(answer["Body"].read()))
+    manifest: Manifest = json.loads(answer["Body"].read())
+    return manifest
 
 
 # --8<-- [end:export]

@@ -38,8 +38,10 @@ OPTIONS = {
     "PermitLocalCommand": "yes",
     "LocalCommand": "echo open",  # when the local port listens
 }
-# When we end, in whatever way, the read ends, and ssh with it.
-TOGETHER = '"$@" & exec >&-; read -r _; kill $! 2>&-; wait'
+# It ends with ssh; and ssh ends with us, in whatever way: then the read ends.
+TOGETHER = (
+    'exec 3<&0; "$@" 3<&- & ssh=$!; (read -r _ <&3; kill $ssh) & wait $ssh; kill $!'
+)
 
 
 @contextmanager
@@ -54,7 +56,7 @@ def tunnel(
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
     options = OPTIONS | {
-        "IdentityFile": str(identity),
+        "IdentityFile": f'"{identity}"',
         "UserKnownHostsFile": f'"{known_hosts}"',
         "LocalForward": f"127.0.0.1:{port} [{to[0]}]:{to[1]}",
     }
@@ -69,30 +71,21 @@ def tunnel(
             start_new_session=True,  # Ctrl-C is for us: ssh ends after the block
         ) as process,
     ):
-        assert process.stdin
         assert process.stdout
 
-        def ended(wait: float) -> str | None:
-            """What ssh said at its end; None if it is there."""
-            is_news, _, _ = select.select([process.stdout], [], [], wait)
-            if wait and not is_news:
-                return f"no answer in {wait:g} s"
-            if not is_news or process.stdout.readline():
-                return None
+        def why() -> str:
             said.seek(0)
-            return said.read().decode(errors="replace").strip()
+            return said.read().decode(errors="replace").strip() or "no answer"
 
+        is_news, _, _ = select.select([process.stdout], [], [], 20)
+        if not (is_news and process.stdout.readline()):
+            raise ConnectionError(f"no tunnel through {bastion}: {why()}")
         try:
-            if (why := ended(wait=20)) is not None:
-                raise ConnectionError(f"no tunnel through {bastion}: {why}")
-            try:
-                yield port
-            except Exception as error:
-                if (why := ended(wait=0)) is not None:
-                    error.add_note(f"the tunnel through {bastion} has ended: {why}")
-                raise
-        finally:
-            process.stdin.close()
+            yield port
+        except Exception as error:
+            if process.poll() is not None:
+                error.add_note(f"the tunnel through {bastion} has ended: {why()}")
+            raise
 
 
 # --8<-- [end:tunnel]

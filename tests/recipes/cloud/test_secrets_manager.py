@@ -1,12 +1,12 @@
 """secrets_manager: kept, renewed when it is refused, and never shown."""
 
+import functools
 import json
 import logging
 import secrets
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from functools import cache as functools_cache
 
 import boto3
 import psycopg
@@ -340,7 +340,7 @@ def test_pgconn_has_the_password(app, cache, postgresql_tls):
 
 
 # --8<-- [start:wrong]
-@functools_cache
+@functools.cache
 def get_credentials(name, **options):
     client = boto3.client("secretsmanager", **options)
     answer = client.get_secret_value(SecretId=name)
