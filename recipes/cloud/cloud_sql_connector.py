@@ -108,7 +108,7 @@ def main() -> None:
         try:
             who_am_i(engine)
         except ValueError as error:
-            print("refused:", error)
+            print("another region:", str(error).partition(": ")[2])
 
 
 if __name__ == "__main__":
