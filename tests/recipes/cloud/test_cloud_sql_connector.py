@@ -1,3 +1,4 @@
+import asyncio
 import gc
 import logging
 import ssl
@@ -26,14 +27,25 @@ from recipes.cloud.cloud_sql_connector import open_pool, who_am_i
 PASSWORD = "hunter2-hunter2"
 
 
-# A connector that is closed forgets its event loop, and a refused login its socket.
+# After a login that was refused the connector forgets its socket.
 pytestmark = pytest.mark.filterwarnings("ignore:(?i)unclosed:ResourceWarning")
 
 
 @pytest.fixture(autouse=True)
-def _collect() -> Iterator[None]:
-    """What is forgotten in a test is collected in that test."""
+def _collect(monkeypatch) -> Iterator[None]:
+    """What a connector leaves behind is gone with the test: its event loop, which it
+    never closes, and what an error holds that it logs too late."""
+    loops, new = [], asyncio.new_event_loop
+
+    def remember() -> asyncio.AbstractEventLoop:
+        loops.append(new())
+        return loops[-1]
+
+    monkeypatch.setattr(asyncio, "new_event_loop", remember)
+    monkeypatch.setattr(logging.getLogger("asyncio"), "disabled", True)
     yield
+    for loop in loops:
+        loop.close()
     gc.collect()
 
 
