@@ -218,7 +218,7 @@ def test_outage_ends_in_an_error(client, proxy, name, soon):
 
 
 def test_limits():
-    """All attempts together get ten seconds."""
+    """No attempt starts after ten seconds."""
     assert recipe.RETRY.timeout == 10
 
 
