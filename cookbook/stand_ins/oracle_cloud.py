@@ -22,7 +22,7 @@ from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
@@ -142,7 +142,7 @@ class StandIn(ThreadingHTTPServer):
         match request.method, request.names:
             case "GET", [""]:
                 return _said({"stand_in": NAME, "version": VERSION})
-            case _, ["p", *_] if request.method in ("GET", "HEAD"):
+            case "GET" | "HEAD" | "PUT", ["p", *_]:
                 return self._shared(request)
         self._authenticate(request)
         match request.method, request.names:
@@ -283,8 +283,12 @@ class StandIn(ThreadingHTTPServer):
             asked = request.json()
             number = secrets.token_hex(8)
             access = f"/p/{secrets.token_urlsafe(24)}/n/{self.namespace}/b/{name}/o/"
-            access += str(asked["objectName"])
-            bucket.shared[access] = {"id": number, "until": asked["timeExpires"]}
+            access += quote(str(asked.get("objectName") or ""))  # or of any object
+            bucket.shared[access] = {
+                "id": number,
+                "access": asked["accessType"],
+                "until": asked["timeExpires"],
+            }
             said = {k: asked[k] for k in ("name", "accessType", "timeExpires")}
             links = {"accessUri": access, "fullPath": self.url + access}
             return _said({"id": number, **said, **links})
@@ -295,12 +299,14 @@ class StandIn(ThreadingHTTPServer):
         raise Refusal(404, "NotFound")
 
     def _shared(self, request: Request) -> Answer:
+        opened, _, name = request.path.partition("/o/")
+        wanted = "Write" if request.method == "PUT" else "Read"
         for bucket in self.buckets.values():
-            if one := bucket.shared.get(request.path):
-                until = datetime.fromisoformat(one["until"])
-                if until > datetime.now(UTC):
-                    name = request.path.partition("/o/")[2]
-                    return _read(request, bucket.objects[unquote(name)])
+            one = bucket.shared.get(request.path) or bucket.shared.get(f"{opened}/o/")
+            if not one or wanted not in one["access"]:
+                continue
+            if datetime.fromisoformat(one["until"]) > datetime.now(UTC):
+                return self._object(request, request.method, bucket, unquote(name))
         raise Refusal(404, "NotAuthorizedOrNotFound")
 
     # Vault: versions are numbered from 1; stages say what they are for

@@ -145,8 +145,13 @@ def test_a_place_is_apart_and_removed(server, place):
         ONE.identify(other)
 
 
-def test_it_is_a_program(tmp_path):
-    command = [sys.executable, "-m", "cookbook.stand_ins.oracle_cloud", str(tmp_path)]
+def test_it_is_a_program(open_folder):
+    command = [
+        sys.executable,
+        "-m",
+        "cookbook.stand_ins.oracle_cloud",
+        str(open_folder),
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as run:
         try:
             said = dict(run.stdout.readline().strip().split("=", 1) for _ in range(3))
