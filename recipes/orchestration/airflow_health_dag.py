@@ -44,12 +44,12 @@ def alert(context: Mapping[str, Any]) -> None:
     """Tell what failed, once the last try has failed. Airflow calls it."""
     error = context["exception"]
     text = redact(f"{type(error).__name__}: {error}")
-    request = Request(  # noqa: S310 - the address is Airflow's own
+    request = Request(
         Variable.get("alert_url"),
         data=json.dumps({"text": text}).encode(),
         headers={"Content-Type": "application/json"},
     )
-    with urlopen(request, timeout=10):  # noqa: S310
+    with urlopen(request, timeout=10):
         pass
 
 
