@@ -69,6 +69,7 @@ def stream(
                 wait([running], 0.1)
     if failed:
         raise failed[0]
+    running.result()
     ((success, message, _),) = ended
     if not success:
         raise RuntimeError(str(message))

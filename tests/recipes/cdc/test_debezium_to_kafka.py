@@ -68,6 +68,7 @@ class Source:
             finally:
                 stopping.set()
             running.result(timeout=60)
+        self.wait_until_free()
 
     def collect(self, count: int, *statements: str, **more: str) -> Batch:
         """The first events: those of the table as it is, then of the statements.
@@ -84,6 +85,13 @@ class Source:
             until(lambda: len(found) >= count)
         assert len(found) == count
         return found
+
+    def wait_until_free(self) -> None:
+        """The server hears a moment later that its reader has gone."""
+        end = time.monotonic() + 60
+        while self.slot("active"):
+            assert time.monotonic() < end
+            time.sleep(0.01)
 
     def slot(self, column: str) -> object:
         query = psycopg.sql.SQL(
@@ -224,6 +232,7 @@ def test_killed_between_kafka_and_offset(source, producer, topics):
             assert process.stdout.readline() == "delivered\n"
         finally:
             process.kill()
+    source.wait_until_free()
     seen: Batch = []
 
     def deliver(batch):
@@ -282,6 +291,7 @@ def test_refused_by_kafka(source, producer, topics):
 
     with pytest.raises(KafkaException) as caught:
         run()
+    source.wait_until_free()
     assert caught.value.args[0].code() == KafkaError.MSG_SIZE_TOO_LARGE
     assert len(topics.read(source.topic)) == 1
     (event,) = events(source.collect(1))
@@ -378,6 +388,22 @@ def test_replica_identity(source):
     large = {"id": 2, "price": "1.00", "changed": None, "note": "x" * 9000}
     assert full_update["before"] == large
     assert full_update["after"] == full_delete["before"] == large | {"price": "2.00"}
+
+
+def test_other_key_and_truncate(source):
+    """A changed primary key is a delete, a tombstone and a `c`. TRUNCATE sends nothing.
+    A timestamp without time zone ends with Z all the same."""
+    source.conn.execute("ALTER TABLE item ADD COLUMN opened timestamp")
+    source.conn.execute("INSERT INTO item VALUES (1, 1, NULL, '2026-07-01 12:00')")
+    found = source.collect(
+        5,
+        "UPDATE item SET id = 2",
+        "TRUNCATE item",
+        "INSERT INTO item VALUES (3, 3, NULL, NULL)",
+    )
+    assert kinds(found) == ["r", "d", "tombstone", "c", "c"]
+    assert [json.loads(key)["id"] for _, key, _ in found] == [1, 1, 1, 2, 3]
+    assert events(found)[2]["after"]["opened"] == "2026-07-01T12:00:00Z"
 
 
 def test_the_slot_keeps_the_log(source):
