@@ -37,9 +37,11 @@ class Topics:
             for value in values:
                 producer.produce(topic or self.name, value, **options)
 
-    def read(self, topic: str = "", isolation: str = "read_committed") -> list[Message]:
-        """All messages of partition 0, as a consumer of that isolation sees them."""
-        partition = TopicPartition(topic or self.name, 0, 0)
+    def read(
+        self, topic: str = "", isolation: str = "read_committed", partition: int = 0
+    ) -> list[Message]:
+        """All messages of a partition, as a consumer of that isolation sees them."""
+        start = TopicPartition(topic or self.name, partition, 0)
         settings = self._settings | {
             "group.id": "reads without a group",
             "enable.auto.commit": False,
@@ -49,7 +51,7 @@ class Topics:
         }
         found = []
         with Consumer(settings) as consumer:
-            consumer.assign([partition])
+            consumer.assign([start])
             while (message := consumer.poll(10)) is not None:
                 if message.error():
                     assert message.error().code() == KafkaError._PARTITION_EOF
