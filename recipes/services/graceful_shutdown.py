@@ -11,6 +11,7 @@ On SIGTERM the service says that it is not ready, and serves on until the balanc
 seen that. Then it finishes what it has begun, and closes its pool.
 """
 
+import asyncio
 import math
 import os
 import signal
@@ -21,7 +22,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from http.client import HTTPConnection
 from itertools import count
-from threading import Event, Thread
+from threading import Thread
 from types import FrameType
 from uuid import UUID, uuid4
 
@@ -41,7 +42,9 @@ NO_SERVER = (
 class DrainingServer(uvicorn.Server):
     """On SIGTERM it sets `draining`, and serves on for that many seconds."""
 
-    def __init__(self, config: uvicorn.Config, draining: Event, drain: float) -> None:
+    def __init__(
+        self, config: uvicorn.Config, draining: asyncio.Event, drain: float
+    ) -> None:
         super().__init__(config)
         self.draining, self.drain = draining, drain
         self.leave_at = math.inf
@@ -62,7 +65,7 @@ def serve(
     """Serve until SIGTERM; then for `drain` seconds more, and at most `grace` for the
     requests that still run. Together less than the supervisor's patience: 30, often.
     """
-    draining = Event()
+    draining = asyncio.Event()  # threading's would lock; a second signal may interrupt
     app = make_app(url, draining)
     config = uvicorn.Config(app, timeout_graceful_shutdown=grace, log_config=None)
     DrainingServer(config, draining, drain).run([listener])
@@ -72,7 +75,7 @@ def serve(
 
 
 # --8<-- [start:app]
-def make_app(url: str, draining: Event) -> FastAPI:
+def make_app(url: str, draining: asyncio.Event) -> FastAPI:
     """The service. While it drains it is not ready, and keeps no connection open."""
     pool = AsyncConnectionPool(
         url, timeout=5, kwargs={"connect_timeout": 5}, open=False

@@ -18,6 +18,7 @@ NAMES = (
     "bulk_load",
     "copy_table",
     "stream",
+    "outage",
 )  # what every machine can run
 
 

@@ -1,6 +1,7 @@
 """An application that is served on a thread, or by uvicorn in processes of its own."""
 
 import contextlib
+import json
 import os
 import re
 import socket
@@ -8,8 +9,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import uvicorn
@@ -26,7 +29,7 @@ def wait_for(condition: Callable[[], object], within: float = 30) -> None:
 
 
 @contextlib.contextmanager
-def serve(app: object) -> Iterator[httpx.Client]:
+def serve(app: Any) -> Iterator[httpx.Client]:
     """Serve the application on a thread; give a client for it."""
     server = uvicorn.Server(uvicorn.Config(app, log_config=None))
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -62,6 +65,7 @@ class Service:
         self._reader.start()
 
     def _read(self) -> None:
+        assert self.process.stdout
         for line in self.process.stdout:
             self.log.append(line)
 
@@ -73,7 +77,15 @@ class Service:
         found = r"running on (http://127\.0\.0\.1:\d+)"
         wait_for(lambda: self.said(found) or self.process.poll() is not None)
         assert self.said(found), "".join(self.log)
-        return self.said(found)[0]
+        return str(self.said(found)[0])
+
+    def when_up(self, workers: int) -> str:
+        """Its address, once so many workers have started and connections are taken."""
+        started = "Application startup complete"
+        wait_for(lambda: len(self.said(started)) >= workers)
+        with httpx.Client(transport=httpx.HTTPTransport(retries=10)) as client:
+            client.get(f"{self.url}/livez", timeout=60)
+        return self.url
 
     def close(self) -> int:
         """Ask it to end until it does; return its exit code."""
@@ -86,6 +98,7 @@ class Service:
         finally:
             self.process.kill()
             self._reader.join()
+            assert self.process.stdout
             self.process.stdout.close()
 
 
@@ -100,14 +113,23 @@ class Load:
             text=True,
         )
         self.lines: list[str] = []
+        self.puts: Counter[int | str] = Counter()  # their answers
+        self.last_failure = 0.0  # of a PUT; a time of time.monotonic()
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
 
     def _read(self) -> None:
+        assert self.process.stdout
         for line in self.process.stdout:
             self.lines.append(line)
+            said = json.loads(line)
+            self.puts[said["put"]] += 1
+            if said["put"] != 204:
+                self.last_failure = said["at"]
 
     def close(self) -> None:
+        assert self.process.stdin
+        assert self.process.stdout
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
         try:

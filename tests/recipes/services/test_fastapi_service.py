@@ -207,23 +207,21 @@ def test_two_workers_survive_an_outage(orders, proxy):
     answer, every accepted order is there, and service is back within 10 s."""
     command = "uvicorn --factory recipes.services.fastapi_service:make_app"
     options = ["--workers", "2", "--port", "0", "--no-access-log"]
+    options += ["--timeout-worker-healthcheck", "60"]  # the machine may be busy
     service = Service(["-m", *command.split(), *options], {"POSTGRESQL_URL": proxy.url})
     try:
-        url = service.url
-        wait_for(lambda: len(service.said(r"Started server process \[(\d+)\]")) == 2)
-        load = Load(url)
+        load = Load(service.when_up(workers=2))
         try:
-            wait_for(lambda: len(load.lines) >= 100)
+            wait_for(lambda: load.puts[204] >= 100)
             workers = service.said(r"Started server process \[(\d+)\]")
             wait_for(lambda: all(pool_of(worker, proxy.port) for worker in workers))
             pools = [pool_of(worker, proxy.port) for worker in workers]
             kill(proxy)
-            wait_for(lambda: "".join(load.lines).count('"put": 503') >= 4)
+            wait_for(lambda: load.puts[503] >= 4)
             proxy.refuse(False)
             back = time.monotonic()
-            accepted = lambda: "".join(load.lines).count('"put": 204')  # noqa: E731
-            before = accepted()
-            wait_for(lambda: accepted() >= before + 100, within=60)
+            before = load.puts[204]
+            wait_for(lambda: load.puts[204] >= before + 100, within=60)
         finally:
             load.close()
     finally:

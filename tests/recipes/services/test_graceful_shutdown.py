@@ -1,3 +1,4 @@
+import asyncio
 import contextlib
 import signal
 import socket
@@ -13,7 +14,12 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from recipes.services.graceful_shutdown import SCHEMA, make_app, serve
+from recipes.services.graceful_shutdown import (
+    SCHEMA,
+    DrainingServer,
+    make_app,
+    serve,
+)
 from tests.recipes.services.serving import Service, wait_for
 
 
@@ -76,8 +82,10 @@ def stored(conn: psycopg.Connection) -> int:
 def order_in_flight(orders, postgresql, service: Service):
     """An order that waits for a lock: its future, and the connection that holds it."""
     waiting = """SELECT count(*) FROM pg_stat_activity
-        WHERE datname = current_database() AND pg_blocking_pids(pid) <> '{}'"""
-    with psycopg.connect(postgresql) as holder, ThreadPoolExecutor() as threads:
+        WHERE datname = current_database() AND application_name = 'service'
+        AND pg_blocking_pids(pid) <> '{}'"""
+    # Should the test fail, the lock goes first: the order would wait for it.
+    with ThreadPoolExecutor() as threads, psycopg.connect(postgresql) as holder:
         holder.execute("LOCK orders IN SHARE MODE")
         path = f"{service.url}/orders/{uuid4()}"
         future = threads.submit(httpx.put, path, timeout=60)
@@ -170,6 +178,35 @@ def test_connections_are_closed(start):
     terminate(service)
 
 
+def test_second_signal_in_the_middle_of_the_first(postgresql, monkeypatch):
+    """A second SIGTERM may come while the first one is being handled."""
+    servers = []
+    run = lambda self, sockets: servers.append(self)  # noqa: E731
+    monkeypatch.setattr(DrainingServer, "run", run)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serve(postgresql, listener, drain=60)
+    (server,) = servers
+    again: list[str] = []
+
+    def interrupt(frame, event, _) -> None:
+        if event == "call" and (not again or again[-1] == "handled"):
+            again.append(frame.f_code.co_name)
+            server.handle_exit(signal.SIGTERM, None)
+            again.append("handled")
+
+    def interrupted() -> None:
+        sys.setprofile(interrupt)
+        server.handle_exit(signal.SIGTERM, None)
+        sys.setprofile(None)
+
+    thread = threading.Thread(target=interrupted, daemon=True)
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert "set" in again
+    assert server.draining.is_set()
+
+
 def test_grace_is_limited(start, orders, postgresql):
     """A request that does not end holds the process no longer than the grace."""
     service = start("serve_here", 0, 1)
@@ -192,7 +229,7 @@ async def lifespan(app):
 
 
 def serve_as_often_copied(url: str) -> None:
-    app = make_app(url, threading.Event())
+    app = make_app(url, asyncio.Event())
     outer = FastAPI(lifespan=lambda _: nested(app))
     outer.mount("/", app)
     uvicorn.Server(uvicorn.Config(outer, log_config=None)).run([listen()])
@@ -205,7 +242,7 @@ async def nested(app: FastAPI):
 
 
 def serve_plainly(url: str) -> None:
-    app = make_app(url, threading.Event())
+    app = make_app(url, asyncio.Event())
     uvicorn.Server(uvicorn.Config(app, log_config=None)).run([listen()])
 
 
