@@ -14,7 +14,15 @@ from cookbook.pages.chart import Chart
 from cookbook.paths import BUILD
 from cookbook.servers import kept
 
-NAMES = ("harness", "verify", "bulk_load", "copy_table", "stream", "containers")
+NAMES = (
+    "harness",
+    "verify",
+    "bulk_load",
+    "copy_table",
+    "copy_between_engines",
+    "stream",
+    "containers",
+)
 RESULTS = Path(__file__).parent / "results"
 
 out = Console()
