@@ -19,6 +19,7 @@ NAMES = (
     "verify",
     "bulk_load",
     "copy_table",
+    "copy_between_engines",
     "stream",
     "outage",
     "containers",

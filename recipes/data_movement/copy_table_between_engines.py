@@ -3,7 +3,7 @@
 # dependencies = ["psycopg[binary]>=3.2", "pymysql[rsa]>=1.2", "sqlalchemy>=2.1"]
 #
 # [tool.cookbook]
-# needs = ["postgresql", "mysql"]
+# needs = ["postgresql", "mysql", "sqlite"]
 # ///
 """Copy a table between engines.
 

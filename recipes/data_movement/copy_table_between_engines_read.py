@@ -5,7 +5,7 @@
 # ]
 #
 # [tool.cookbook]
-# needs = ["postgresql", "mysql"]
+# needs = ["postgresql", "mysql", "sqlite"]
 # ///
 """Read a table so that another engine can take it.
 
@@ -31,7 +31,7 @@ SIZE = 5_000  # rows in a batch
 
 # --8<-- [start:read]
 SESSION = {
-    "postgresql": "SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO, YMD'",
+    "postgresql": "SET LOCAL DateStyle = 'ISO, YMD'",
     "mysql": "SET time_zone = '+00:00'",
 }
 AS_TEXT = (sa.Numeric, sa.Date, sa.DateTime, sa.Time, sa.JSON, sa.Uuid)

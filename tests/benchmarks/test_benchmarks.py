@@ -17,6 +17,7 @@ NAMES = (
     "verify",
     "bulk_load",
     "copy_table",
+    "copy_between_engines",
     "stream",
     "outage",
 )  # what every machine can run

@@ -327,14 +327,14 @@ def test_backfill_waits_for_nobody(shop, case, other, monkeypatch):
     assert rows(shop, case.whole)[2] == "changed"
 
 
-def test_backfill_lets_foreign_keys_through(conn, other):
+def test_backfill_lets_foreign_keys_through(shop, case, other):
     """A row that the backfill holds can be pointed at meanwhile."""
-    conn.execute("CREATE TABLE orders (customer_id int REFERENCES customer)")
-    change(conn, EXPAND)
+    shop.execute("CREATE TABLE orders (customer_id int REFERENCES customer)")
+    case.recipe.change(shop, case.recipe.EXPAND)
     other.execute("SELECT 1")  # begins a transaction, which keeps the locks
-    backfill(other)
-    conn.execute("SET lock_timeout = '1ms'")
-    conn.execute("INSERT INTO orders VALUES (1)")
+    case.recipe.backfill(other)
+    shop.execute("SET lock_timeout = '1ms'")
+    shop.execute("INSERT INTO orders VALUES (1)")
 
 
 def test_backfill_ends(shop, case, other):
