@@ -21,6 +21,7 @@ from packaging.utils import canonicalize_name
 from cookbook import catalog
 from cookbook.engines import ENGINES, engine
 from cookbook.ledger import drivers
+from cookbook.pages.recipe import OFTEN_COPIED
 from cookbook.paths import ROOT
 
 RECIPES = catalog.all_recipes()
@@ -62,7 +63,7 @@ def test_needs_engines_that_exist(recipe):
 DISTRIBUTIONS = packages_distributions()
 
 # The distribution of a module that is not installed in this environment.
-ELSEWHERE = {"airflow": "apache-airflow"}
+ELSEWHERE = {"airflow": "apache-airflow", "jpype": "jpype1"}
 # What a header need not name, for a distribution that it names brings it.
 BROUGHT = {"azure-core", "google-api-core", "google-auth", "google-cloud-core"}
 BROUGHT |= {"grpcio", "opentelemetry-api", "protobuf", "psycopg-pool"}
@@ -193,6 +194,19 @@ def test_every_output_and_every_test_belongs_to_a_recipe():
         ROOT / "tests/recipes/test_output.py"
     }
     assert set((ROOT / "tests/recipes").rglob("test_*.py")) == tests
+
+
+@every_recipe
+def test_what_is_often_copied_is_listed_as_such(recipe):
+    """A page tells them by the colon or the comma."""
+    tree = ast.parse(recipe.test.read_text("utf-8") if recipe.test else "")
+    says = [
+        ast.get_docstring(it) or ""
+        for it in ast.walk(tree)
+        if isinstance(it, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    wrong = [it for it in says if it.startswith("Often copied")]
+    assert [it for it in wrong if not OFTEN_COPIED.match(it)] == []
 
 
 def test_the_example_addresses_are_those_of_the_engines():

@@ -232,7 +232,7 @@ def test_often_copied_expects_an_integrity_error(driver):
 
 
 def test_often_copied_with_autocommit(driver):
-    """Often copied with autocommit: a failed executemany() leaves it switched off, and
+    """Often copied, with autocommit: a failed executemany() leaves it switched off, and
     what follows is never committed."""
     cursor, seen = driver
     with pytest.raises(ibm_db_dbi.Error):

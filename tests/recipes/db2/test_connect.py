@@ -272,7 +272,7 @@ def test_often_copied_misspelt(play):
 
 
 def test_often_copied_without_tls(play):
-    """Often copied without TLS: the driver offers to encrypt the password, and sends
+    """Often copied, without TLS: the driver offers to encrypt the password, and sends
     it in clear text to whoever declines."""
     polite, impostor = play(only_in_clear=False), play(only_in_clear=True)
     for server in (polite, impostor):

@@ -321,7 +321,7 @@ def test_often_copied_money_is_a_float(noted):
 
 
 def test_often_copied_round_is_injected(monkeypatch):
-    """Often copied on Db2 for z/OS: where the SQL has round(), the dialect writes the
+    """Often copied, on Db2 for z/OS: where the SQL has round(), the dialect writes the
     values into the text, without quotes."""
     monkeypatch.setattr(DB2Dialect, "serverType", "DB2")
     dialect = sa.create_engine("db2+ibm_db://").dialect

@@ -158,7 +158,7 @@ def test_often_copied_loses_digits(client, bucket, put):
 
 
 def test_often_copied_guesses_types(client, bucket, put):
-    """Often copied with `use_extension_dtypes`: floats that happen to be whole become
+    """Often copied, with `use_extension_dtypes`: floats that happen to be whole become
     integers, until one is not."""
     query = client.query_api().query_data_frame
     flux = f'from(bucket: "{bucket}") |> range(start: 2026-01-01)'

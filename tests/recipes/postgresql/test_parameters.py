@@ -177,7 +177,7 @@ def test_often_copied_runs_a_program(conn):
 
 
 def test_often_copied_in(conn):
-    """Often copied from psycopg2: IN %s is a syntax error in psycopg 3."""
+    """Often copied, from psycopg2: IN %s is a syntax error in psycopg 3."""
     with pytest.raises(errors.SyntaxError):
         find_by_ids_as_copied(conn, [1, 2])
 

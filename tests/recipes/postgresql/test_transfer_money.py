@@ -256,7 +256,7 @@ def test_often_copied_makes_money(bank):
 
 
 def test_often_copied_float(bank):
-    """Often copied with a float: the sum is computed in floating point, 2 are lost."""
+    """Often copied, with a float: the sum is computed in floating point, 2 are lost."""
     bank.execute("UPDATE account SET balance = 9007199254740993 WHERE id = 2")
     transfer_as_copied(bank, 1, 2, 0.5)
     assert balances(bank)[1] == 9007199254740990

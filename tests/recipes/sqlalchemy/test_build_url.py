@@ -153,7 +153,7 @@ def test_often_copied_changes_the_password():
 
 
 def test_often_copied_quote_plus():
-    """Often copied with `quote_plus`: the password `a b` becomes `a+b`."""
+    """Often copied, with `quote_plus`: the password `a b` becomes `a+b`."""
     address = url_as_often_copied("mysql", "app", quote_plus("a b"), "db.example.com")
     assert make_url(address).password == "a+b"
 
