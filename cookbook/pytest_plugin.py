@@ -153,9 +153,21 @@ def _required(config: pytest.Config) -> frozenset[str]:
         if required and environments.current():
             forced = forced_provider(config.option.provider)
             required &= set(_wanted(config, forced))
+        else:
+            required -= _only_elsewhere()
     except CookbookError as error:
         raise pytest.UsageError(f"required: {error}") from None
     return required
+
+
+def _only_elsewhere() -> set[str]:
+    """The engines that only recipes in environments of their own need."""
+    here = set(_here())
+    names: dict[bool, set[str]] = {True: set(), False: set()}
+    for recipe in catalog.all_recipes():
+        served = {one.name for need in recipe.needs for one in serving(need)}
+        names[recipe in here] |= served
+    return names[False] - names[True]
 
 
 def _wanted(config: pytest.Config, forced: Provider | None) -> list[str]:

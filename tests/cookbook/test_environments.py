@@ -5,6 +5,7 @@ import re
 import pytest
 
 from cookbook.paths import lock_of
+from tests.cookbook.conftest import GOOD
 
 RECIPE = '''\
 # /// script
@@ -99,6 +100,18 @@ def test_in_it_only_its_own_engines_are_required(own):
     assert without.returncode == 1
     assert "sqlite is required and ran no test" in without.stdout
     assert "redis" not in without.stdout
+
+
+def test_in_the_main_one_what_only_others_need_is_not_required(own):
+    needs = '"]\n# [tool.cookbook]\n# needs = ["redis"]\n# ///'
+    own.write("recipes/sqlite/greet.py", RECIPE.replace('"]\n# ///', needs))
+    own.write("recipes/sqlite/hello.py", GOOD)
+    own.write("recipes/sqlite/hello.out", "hello reader\n")
+    test = TEST.replace("greet import environment", "hello import greet")
+    test = test.replace('environment() == "iniconfig"', 'greet("you") == "hello you"')
+    own.write("tests/recipes/sqlite/test_hello.py", test)
+    done = own.run("pytest", "tests/recipes", COOKBOOK_REQUIRE="sqlite,redis")
+    assert done.returncode == 0, done.stdout
 
 
 def test_another_lock_is_another_environment(own):
