@@ -101,8 +101,10 @@ def logs(client, state, text):
     return until(look, lambda seen: text in seen)
 
 
-def test_one_day(db):
-    """A run loads its day, from midnight to midnight UTC, the end not included."""
+def test_one_day(db, monkeypatch):
+    """A run loads its day, from midnight to midnight UTC, the end not included, in
+    whatever time zone its session is."""
+    monkeypatch.setenv("PGTZ", "Asia/Tokyo")
     order(db, 1, "2026-01-04 23:59:59.999999Z", "1")
     order(db, 2, "2026-01-05 00:00Z", "10.10")
     order(db, 3, "2026-01-06 01:59:59+02", "0.20")
