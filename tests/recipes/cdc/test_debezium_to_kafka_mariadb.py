@@ -380,7 +380,7 @@ def test_no_primary_key(source, producer):
 
 def test_heartbeats(source):
     """While only other tables are written to, heartbeats move the offset; they are not
-    sent to Kafka."""
+    sent to Kafka, and nothing of those tables is in the files."""
     source.run("INSERT INTO item VALUES (1, 1, NULL)", "CREATE TABLE other (n int)")
     found: Batch = []
 
@@ -396,7 +396,11 @@ def test_heartbeats(source):
             return offset() != before
 
         until(has_advanced)
-    assert kinds(found) == ["r"]
+        source.run("INSERT INTO item VALUES (2, 2, NULL)")
+        until(lambda: len(found) > 1)
+    assert kinds(found) == ["r", "c"]
+    assert found[1][0] == source.topic
+    assert "other" not in (source.state / "history").read_text()
 
 
 def test_money_and_time(source, topics, producer):
@@ -429,7 +433,7 @@ def test_applied_once(source, topics, producer):
     topics.create(source.topic)
     source.run(COPY, "INSERT INTO item VALUES (1, 1, NULL)")
     changes = (
-        "UPDATE item SET price = 2 WHERE id = 1",
+        "UPDATE item SET price = 2, changed = '2026-01-31 11:00' WHERE id = 1",
         "DELETE FROM item WHERE id = 1",
     )
     send(producer, source.collect(4, *changes))
@@ -438,7 +442,8 @@ def test_applied_once(source, topics, producer):
     assert [apply(conn, it) for it in (read, update, read, update)] == [
         *(True, True, False, False)
     ]
-    assert source.run("SELECT price, op FROM item_copy") == [(2, "u")]
+    (copied,) = source.run("SELECT price, changed, op FROM item_copy")
+    assert copied == (2, datetime(2026, 1, 31, 11), "u")
     assert [apply(conn, it) for it in (delete, tombstone, update, delete)] == [
         *(True, False, False, False)
     ]
