@@ -269,9 +269,8 @@ def _fixture_for(fixture: str) -> Any:
     return place
 
 
-for _engine in ENGINES.values():
-    if _engine.fixture is None:
-        globals()[f"_place_{_engine.name}"] = _fixture_for(_engine.name)
+for _engine in ENGINES:
+    globals()[f"_place_{_engine}"] = _fixture_for(_engine)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

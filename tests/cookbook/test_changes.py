@@ -32,8 +32,9 @@ def test_what_a_chapter_shares_touches_the_chapter():
 
 
 def test_an_engine_touches_what_runs_on_it():
-    on_mysql = [r.id for r in all_recipes() if {"mysql", "database"} & {*r.needs}]
-    assert ids("cookbook/engines/mariadb.py") == on_mysql
+    serves = {"mariadb", "mysql", "database"}
+    on_mariadb = [r.id for r in all_recipes() if serves & {*r.needs}]
+    assert ids("cookbook/engines/mariadb.py") == on_mariadb
     needs_two = "cdc/consume_idempotently"
     assert needs_two in ids("cookbook/engines/kafka.py")
     assert needs_two in ids("cookbook/engines/postgresql.py")

