@@ -5,7 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from confluent_kafka import Message
+from confluent_kafka import KafkaException, Message
 from pymysql.connections import Connection
 
 # --8<-- [start:apply]
@@ -50,8 +50,11 @@ def parse(value: bytes) -> dict[str, Any]:
 def apply(conn: Connection, message: Message) -> bool:
     """Apply a change to item_copy; False for one that is there, and for a tombstone.
 
-    The session's time zone must be UTC. Raises ValueError: not an event of item.
+    The session's time zone must be UTC. Raises ValueError: not an event of item, and
+    KafkaException: an error in the place of a message.
     """
+    if error := message.error():
+        raise KafkaException(error)
     value = message.value()
     if value is None:  # the delete came before it; it is for Kafka's compaction
         return False

@@ -16,7 +16,7 @@ from threading import Event
 from urllib.parse import quote, urlsplit
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from cookbook.paths import ROOT
 from recipes.cdc.debezium_to_kafka_mariadb.__main__ import connect
@@ -455,6 +455,21 @@ def test_applied_once(source, topics, producer):
     event["after"]["price"] = "much"
     with pytest.raises(ValueError):
         parse(json.dumps(event).encode())
+
+
+def test_error_in_the_place_of_a_message(source, topics):
+    """Where the consumer gets an error in place of a message, `apply` raises
+    KafkaException."""
+    settings = {
+        "bootstrap.servers": topics.servers,
+        "group.id": "reads without a group",
+        "enable.partition.eof": True,
+    }
+    with Consumer(settings) as consumer:
+        consumer.assign([TopicPartition(topics.name, 0, 0)])
+        message = consumer.poll(60)
+    with pytest.raises(KafkaException):
+        apply(source.conn, message)
 
 
 def test_no_secret_shows(source, capfd, caplog):
