@@ -25,7 +25,7 @@ from threading import Event
 from typing import Any
 
 import psycopg
-from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import Consumer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 if not __package__:  # run as a file: the folder above it is where the package lies
@@ -80,14 +80,13 @@ def main() -> None:
         with Consumer(broker | follow) as consumer:
             consumer.subscribe([topic])
             for message in consumer.consume(4, timeout=30):
-                if error := message.error():
-                    raise KafkaException(error)
+                applied = apply(conn, message), apply(conn, message)
                 event = json.loads(message.value() or b"{}")
                 print(event.get("op", "tombstone"), message.key())
                 for side in ("before", "after"):
                     if event:
                         print(f"  {side}: {event[side]}")
-                print("  applied:", apply(conn, message), apply(conn, message))
+                print("  applied:", *applied)
 
 
 if __name__ == "__main__":

