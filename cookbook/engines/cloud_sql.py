@@ -7,8 +7,6 @@ that of the admin API, and the file with the key of a service account.
 
 import atexit
 import functools
-import hashlib
-import importlib.util
 import json
 import os
 import secrets
@@ -24,11 +22,11 @@ from cookbook.engines import process
 from cookbook.engines.base import Engine, Program, Server, Starter
 from cookbook.engines.postgresql import PostgreSQL
 from cookbook.errors import UnavailableError
+from cookbook.stand_ins import NAME, version_of
 
 if TYPE_CHECKING:  # drivers are imported late: not every extra is installed
     from cookbook.stand_ins.cloud_sql import Instance
 
-_PRODUCT = "the cookbook's stand-in"
 _NAMES = {
     "instance": "CLOUD_SQL_INSTANCE",
     "user": "CLOUD_SQL_USER",
@@ -111,7 +109,7 @@ with Connector(refresh_strategy="lazy", sqladmin_api_endpoint=api) as connector:
         if url or not server:
             raise UnavailableError("the stand-in is in the process that uses it")
         number = server.version.rpartition(" ")[2]
-        return _PRODUCT, f"{_of_source()} before PostgreSQL {number}"
+        return NAME, f"{version_of(self.name)} before PostgreSQL {number}"
 
     def create_place(self, server: Server, name: str) -> str:
         import psycopg
@@ -148,14 +146,6 @@ instances: "dict[str, Instance]" = {}  # of this process, by their addresses
 
 def _program() -> Program | None:
     return PostgreSQL().embedded() or PostgreSQL().native()
-
-
-def _of_source() -> str:
-    """The stand-in's version, made without importing what it needs."""
-    spec = importlib.util.find_spec("cookbook.stand_ins.cloud_sql")
-    assert spec
-    assert spec.origin
-    return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()[:8]
 
 
 @functools.cache

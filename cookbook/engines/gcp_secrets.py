@@ -3,7 +3,6 @@
 An address here is `grpc://host:port/project`.
 """
 
-import hashlib
 import importlib.util
 import os
 import sys
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from cookbook.engines.base import Engine, Program, Server, Starter, with_path
+from cookbook.stand_ins import NAME, version_of
 
 if TYPE_CHECKING:  # drivers are imported late: not every extra is installed
     from google.cloud.secretmanager_v1 import SecretManagerServiceClient
@@ -71,7 +71,7 @@ from google.cloud.secretmanager_v1.services.secret_manager_service.transports im
             library = version("google-cloud-secret-manager")
         except PackageNotFoundError:
             return None
-        said = f"the cookbook's stand-in {_of_source()}, protobuf of {library}"
+        said = f"{NAME} {version_of(self.name)}, protobuf of {library}"
         return Program(Path(sys.executable), said, as_ourselves=True)
 
     def command(self, program: Program, folder: Path, port: int) -> list[str]:
@@ -85,7 +85,7 @@ from google.cloud.secretmanager_v1.services.secret_manager_service.transports im
         with _client(url) as (client, metadata):
             client.list_secrets(parent=_parent(url), timeout=5)
         if ours := metadata.get("cookbook-stand-in"):
-            return "the cookbook's stand-in", ours
+            return NAME, ours
         return "gcp-secret-manager-emulator", "(tells no version)"
 
     def create_place(self, server: Server, name: str) -> str:
@@ -100,14 +100,6 @@ from google.cloud.secretmanager_v1.services.secret_manager_service.transports im
 
 def _parent(url: str) -> str:
     return f"projects/{urlsplit(url).path[1:]}"
-
-
-def _of_source() -> str:
-    """The version that the stand-in tells, without importing what it needs."""
-    spec = importlib.util.find_spec("cookbook.stand_ins.gcp_secrets")
-    assert spec
-    assert spec.origin
-    return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()[:8]
 
 
 @contextmanager

@@ -15,7 +15,6 @@ import asyncio
 import base64
 import contextlib
 import datetime
-import hashlib
 import json
 import random
 import secrets
@@ -37,7 +36,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509.oid import NameOID
 from scramp import ScramClient
 
-VERSION = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
+from cookbook.stand_ins import version_of
+
+VERSION = version_of("cloud_sql")
 PORT = 3307  # the connector knows no other
 USER = "app@cookbook.iam"  # the database's name for the service account
 EMAIL = f"{USER}.gserviceaccount.com"

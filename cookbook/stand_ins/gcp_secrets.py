@@ -6,14 +6,12 @@ are not there or not well formed, versions that are disabled or destroyed, paylo
 are empty, too large, or not what their checksum says. It asks nobody who they are.
 """
 
-import hashlib
 import re
 import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -21,8 +19,10 @@ from google.cloud.secretmanager_v1.types import resources, service
 from google.protobuf.empty_pb2 import Empty
 from google_crc32c import value as crc32c
 
+from cookbook.stand_ins import version_of
+
 SERVICE = "google.cloud.secretmanager.v1.SecretManagerService"
-VERSION = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
+VERSION = version_of("gcp_secrets")
 IDENTITY = (("cookbook-stand-in", VERSION),)  # in the metadata of every answer
 
 State = resources.SecretVersion.State

@@ -7,7 +7,6 @@ https://learn.microsoft.com/rest/api/keyvault/secrets/operation-groups
 certificate of its authority is written to FOLDER.
 """
 
-import hashlib
 import json
 import re
 import secrets
@@ -24,8 +23,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import trustme
 
-NAME = "the cookbook's stand-in"
-VERSION = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
+from cookbook.stand_ins import version_of
+
+VERSION = version_of("key_vault")
 _VERSIONS = {*(f"7.{minor}" for minor in range(7)), "2025-07-01", "2026-04-01"}
 _LONGEST = 25 * 1024  # bytes of a value
 _TENANT = "https://login.microsoftonline.com/00000000-0000-0000-0000-000000000000"

@@ -28,8 +28,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-NAME = "the cookbook's stand-in"
-VERSION = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
+from cookbook.stand_ins import NAME, version_of
+
+VERSION = version_of("oracle_cloud")
 _SKEW = 300  # seconds between its clock and the client's
 _REGION = "eu-frankfurt-1"
 

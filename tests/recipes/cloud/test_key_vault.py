@@ -28,7 +28,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 
 from cookbook.engines import engine
-from cookbook.engines.key_vault import behind
+from cookbook.engines.in_process import behind
 from cookbook.paths import ROOT
 from cookbook.stand_ins.key_vault import Refusal
 from recipes.cloud import key_vault as recipe

@@ -14,7 +14,7 @@ from oci.object_storage import models
 from oci.object_storage.transfer.internal import multipart_object_assembler
 
 from cookbook.engines import engine
-from cookbook.engines.oracle_cloud import behind
+from cookbook.engines.in_process import behind
 from cookbook.stand_ins.oracle_cloud import Answer, Refusal
 from recipes.cloud import oci_object_storage as recipe
 from recipes.cloud.oci_object_storage import download, make_client, upload

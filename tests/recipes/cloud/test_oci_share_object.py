@@ -12,7 +12,7 @@ from oci.exceptions import ServiceError
 from oci.object_storage import models
 
 from cookbook.engines import engine
-from cookbook.engines.oracle_cloud import behind
+from cookbook.engines.in_process import behind
 from recipes.cloud.oci_share_object import share, take_back
 
 MINUTE = timedelta(minutes=1)

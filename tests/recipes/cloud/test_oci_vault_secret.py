@@ -16,7 +16,7 @@ import pytest
 from oci.exceptions import ConfigFileNotFound, RequestException, ServiceError
 
 from cookbook.engines import engine
-from cookbook.engines.oracle_cloud import behind
+from cookbook.engines.in_process import behind
 from cookbook.stand_ins.oracle_cloud import Refusal
 from recipes.cloud.oci_vault_secret import Secret, make_client, read
 
