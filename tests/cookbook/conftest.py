@@ -8,11 +8,14 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 from cookbook import ledger
+from cookbook.engines import engine, process
 from cookbook.ledger import Record
 from cookbook.paths import ROOT
+from cookbook.servers import Servers
 
 GOOD = '''\
 # /// script
@@ -119,3 +122,50 @@ def checkout(open_folder):
     made.write("tests/recipes/sqlite/test_greet.py", GOOD_TEST)
     made.write("docs/sqlite/greet.md", "# Say hello\n")
     return made
+
+
+# For the tests of an engine: the module's constant ONE.
+
+
+@pytest.fixture
+def alone(request, open_folder, monkeypatch):
+    """A directory for servers, and an environment, of this test's own."""
+    monkeypatch.setenv("TMPDIR", str(open_folder))
+    monkeypatch.setattr("tempfile.tempdir", None)  # it reads the variable again
+    for name in request.module.ONE.variables(""):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def start(request, alone):
+    """Start the engine, or the one of that name; skip where it was not fetched."""
+    started = Servers()
+
+    def start(provider=None, name=request.module.ONE.name):
+        here = "embedded" if engine(name).embedded() else "native"  # no container
+        started.start([name], provider or here)
+        if name in started.missing and engine(name).fetches:
+            pytest.skip(f"{started.missing[name]}: cookbook fetch {name}")
+        return started.running[name]
+
+    yield start
+    started.stop()
+
+
+@pytest.fixture
+def server(start):
+    """The engine's server."""
+    return start()
+
+
+def only_server():
+    """The process of the one server that runs in this test."""
+    ((_, state),) = process.states()
+    return psutil.Process(int(state["server"]["pid"]))
+
+
+def listening():
+    """The addresses on which it listens."""
+    sockets = only_server().net_connections()
+    ips = (it.laddr.ip for it in sockets if it.status == psutil.CONN_LISTEN)
+    return [ip.removeprefix("::ffff:") for ip in ips]

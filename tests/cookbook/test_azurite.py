@@ -3,46 +3,26 @@
 import os
 from contextlib import closing
 
-import psutil
 import pytest
 
 from cookbook import servers
-from cookbook.engines import engine, process
+from cookbook.engines import engine
 from cookbook.engines.azurite import _LOCK, _connect
 from cookbook.engines.base import Address, new_name
 from cookbook.errors import UnavailableError
-from cookbook.servers import Servers
+from tests.cookbook.conftest import listening, only_server
 
 ONE = engine("azurite")
 
 
-@pytest.fixture(autouse=True)
-def _alone(open_folder, monkeypatch):
-    """A directory for servers, and an environment, of this test's own."""
-    monkeypatch.setenv("TMPDIR", str(open_folder))
-    monkeypatch.setattr("tempfile.tempdir", None)  # it reads the variable again
-    for name in ONE.variables(""):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def server():
-    started = Servers()
-    started.start(["azurite"], "native")
-    if "azurite" in started.missing:
-        pytest.skip(f"{started.missing['azurite']}: cookbook fetch azurite")
-    yield started.running["azurite"]
-    started.stop()
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 def test_says_what_it_is_on_loopback_only(server):
     assert (server.product, server.stand_in_for) == ("Azurite", "Azure Blob Storage")
     assert server.version in _LOCK.read_text("utf-8")
-    ((_, state),) = process.states()
-    found = psutil.Process(int(state["server"]["pid"]))
-    listening = [c.laddr.ip for c in found.net_connections() if c.status == "LISTEN"]
-    assert listening == ["127.0.0.1"]
-    assert found.uids().real == os.getuid()
+    assert listening() == ["127.0.0.1"]
+    assert only_server().uids().real == os.getuid()
 
 
 def test_a_place_is_empty_and_removed(server):

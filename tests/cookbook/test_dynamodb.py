@@ -4,16 +4,16 @@ import http.server
 import subprocess
 import threading
 
-import psutil
 import pytest
 
 from cookbook import servers
-from cookbook.engines import engine, process
+from cookbook.engines import engine
 from cookbook.engines.aws import make_client
 from cookbook.engines.base import new_name
 from cookbook.engines.java import java
 from cookbook.errors import UnavailableError
 from cookbook.servers import Servers
+from tests.cookbook.conftest import listening
 
 ONE = engine("dynamodb")
 TABLE = {
@@ -23,26 +23,20 @@ TABLE = {
     "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
     "DeletionProtectionEnabled": True,
 }
-VARIABLES = [*ONE.variables(""), "AWS_ENDPOINT_URL_DYNAMODB", "AWS_REGION"]
+
+
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 @pytest.fixture(autouse=True)
-def _alone(open_folder, monkeypatch):
-    """A directory for servers, and an environment, of this test's own."""
-    monkeypatch.setenv("TMPDIR", str(open_folder))
-    monkeypatch.setattr("tempfile.tempdir", None)  # it reads the variable again
-    for name in VARIABLES:
+def _no_other_endpoint(monkeypatch):
+    for name in ("AWS_ENDPOINT_URL_DYNAMODB", "AWS_REGION"):
         monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(params=["embedded", "native"])
-def server(request):
-    started = Servers()
-    started.start(["dynamodb"], request.param)
-    if "dynamodb" not in started.running:
-        pytest.skip(f"{started.missing['dynamodb']}: cookbook fetch dynamodb")
-    yield started.running["dynamodb"]
-    started.stop()
+def server(start, request):
+    return start(request.param)
 
 
 def client(address: str):
@@ -57,10 +51,7 @@ def test_says_what_it_is(server):
 
 
 def test_listens_on_loopback_only(server):
-    ((_, state),) = process.states()
-    found = psutil.Process(int(state["server"]["pid"]))
-    listening = [c.laddr.ip for c in found.net_connections() if c.status == "LISTEN"]
-    assert [ip.removeprefix("::ffff:") for ip in listening] == ["127.0.0.1"]
+    assert listening() == ["127.0.0.1"]
 
 
 def test_a_place_is_empty_its_own_and_removed(server):

@@ -1,7 +1,6 @@
 """The stand-in for Secret Manager: apart from the net, and as strict as the service."""
 
 import grpc
-import psutil
 import pytest
 from google.api_core import exceptions
 from google.cloud.secretmanager_v1 import SecretManagerServiceClient
@@ -10,29 +9,15 @@ from google.cloud.secretmanager_v1.services.secret_manager_service.transports im
 )
 
 from cookbook import servers
-from cookbook.engines import engine, process
+from cookbook.engines import engine
 from cookbook.engines.base import new_name
-from cookbook.servers import Servers
+from tests.cookbook.conftest import listening
 
 ONE = engine("gcp_secrets")
 AUTOMATIC = {"replication": {"automatic": {}}}
 
 
-@pytest.fixture(autouse=True)
-def _alone(open_folder, monkeypatch):
-    """A directory for servers, and an environment, of this test's own."""
-    monkeypatch.setenv("TMPDIR", str(open_folder))
-    monkeypatch.setattr("tempfile.tempdir", None)  # it reads the variable again
-    for name in ONE.variables(""):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def server():
-    started = Servers()
-    started.start(["gcp_secrets"], "embedded")
-    yield started.running["gcp_secrets"]
-    started.stop()
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 @pytest.fixture
@@ -47,13 +32,7 @@ def test_says_what_it_is_on_loopback_only(server):
     assert server.product == "the cookbook's stand-in"
     assert server.stand_in_for == "Google Secret Manager"
     assert server.version in server.identity
-    ((_, state),) = process.states()
-    found = psutil.Process(int(state["server"]["pid"]))
-    sockets = found.net_connections()
-    listening = [
-        c.laddr.ip.removeprefix("::ffff:") for c in sockets if c.status == "LISTEN"
-    ]
-    assert listening == ["127.0.0.1"]
+    assert listening() == ["127.0.0.1"]
 
 
 def test_a_place_is_empty_its_own_and_removed(server, client):

@@ -1,38 +1,25 @@
 """The stand-in for Cloud Storage: on loopback, and emptied after each test."""
 
-import psutil
 import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud.storage import Client
 
 from cookbook import servers
-from cookbook.engines import engine, process
+from cookbook.engines import engine
 from cookbook.engines.base import new_name
 from cookbook.engines.gcs import _program
-from cookbook.servers import Servers
+from tests.cookbook.conftest import listening
 
 ONE = engine("gcs")
 
 
+pytestmark = pytest.mark.usefixtures("alone")
+
+
 @pytest.fixture(autouse=True)
-def _alone(open_folder, monkeypatch):
-    """A directory for servers, and an environment, of this test's own."""
-    monkeypatch.setenv("TMPDIR", str(open_folder))
-    monkeypatch.setattr("tempfile.tempdir", None)  # it reads the variable again
-    for name in ONE.variables(""):
-        monkeypatch.delenv(name, raising=False)
+def _in_one_thread(monkeypatch):
     # Else the client asks for the bucket as well, in a thread of its own.
     monkeypatch.setenv("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
-
-
-@pytest.fixture
-def server():
-    started = Servers()
-    started.start(["gcs"], "native")
-    if "gcs" not in started.running:
-        pytest.skip(started.missing["gcs"])
-    yield started.running["gcs"]
-    started.stop()
 
 
 @pytest.fixture
@@ -49,10 +36,7 @@ def test_says_what_it_is_on_loopback_only(server):
         "Google Cloud Storage",
     )
     assert server.identity == f"fake-gcs-server {server.version}"
-    ((_, state),) = process.states()
-    found = psutil.Process(int(state["server"]["pid"]))
-    listening = [c.laddr.ip for c in found.net_connections() if c.status == "LISTEN"]
-    assert listening == ["127.0.0.1"]
+    assert listening() == ["127.0.0.1"]
 
 
 def test_a_place_is_empty_its_own_and_removed(server, client):

@@ -13,29 +13,14 @@ import pytest
 from cookbook import servers
 from cookbook.engines import engine
 from cookbook.engines.base import new_name
-from cookbook.engines.key_vault import behind
+from cookbook.engines.in_process import behind
 from cookbook.errors import UnavailableError
-from cookbook.servers import Servers
 
 ONE = engine("key_vault")
 API = "api-version=2025-07-01"
 
 
-@pytest.fixture(autouse=True)
-def _alone(open_folder, monkeypatch):
-    """A directory for places, and an environment, of this test's own."""
-    monkeypatch.setenv("TMPDIR", str(open_folder))
-    monkeypatch.setattr("tempfile.tempdir", None)  # it reads the variable again
-    for name in ONE.variables(""):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def server():
-    started = Servers()
-    started.start([ONE.name])
-    yield started.running[ONE.name]
-    started.stop()
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 @pytest.fixture

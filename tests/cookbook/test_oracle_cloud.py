@@ -18,28 +18,13 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from cookbook import servers
 from cookbook.engines import engine
 from cookbook.engines.base import new_name
-from cookbook.engines.oracle_cloud import behind
+from cookbook.engines.in_process import behind
 from cookbook.errors import UnavailableError
-from cookbook.servers import Servers
 
 ONE = engine("oracle_cloud")
 
 
-@pytest.fixture(autouse=True)
-def _alone(open_folder, monkeypatch):
-    """A directory for places, and an environment, of this test's own."""
-    monkeypatch.setenv("TMPDIR", str(open_folder))
-    monkeypatch.setattr("tempfile.tempdir", None)  # it reads the variable again
-    for name in ONE.variables(""):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def server():
-    started = Servers()
-    started.start([ONE.name])
-    yield started.running[ONE.name]
-    started.stop()
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 @pytest.fixture

@@ -1,50 +1,28 @@
 """The stand-in for Secrets Manager: apart from the net, from AWS, and emptied."""
 
-import psutil
 import pytest
 
 from cookbook import servers
-from cookbook.engines import engine, process
+from cookbook.engines import engine
 from cookbook.engines.aws import make_client
 from cookbook.engines.base import new_name
 from cookbook.errors import UnavailableError
-from cookbook.servers import Servers
+from tests.cookbook.conftest import listening
 
 ONE = engine("secretsmanager")
 
 
-@pytest.fixture(autouse=True)
-def _alone(open_folder, monkeypatch):
-    """A directory for servers, and an environment, of this test's own."""
-    monkeypatch.setenv("TMPDIR", str(open_folder))
-    monkeypatch.setattr("tempfile.tempdir", None)  # it reads the variable again
-    for name in ONE.variables(""):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def start():
-    started = Servers()
-
-    def start(name):
-        started.start([name], "embedded")
-        return started.running[name]
-
-    yield start
-    started.stop()
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 def test_says_what_it_is_on_loopback_only(start):
-    server = start("secretsmanager")
+    server = start()
     assert (server.product, server.stand_in_for) == ("MiniStack", "AWS Secrets Manager")
-    ((_, state),) = process.states()
-    found = psutil.Process(int(state["server"]["pid"]))
-    listening = [c.laddr.ip for c in found.net_connections() if c.status == "LISTEN"]
-    assert listening == ["127.0.0.1"]
+    assert listening() == ["127.0.0.1"]
 
 
 def test_a_place_is_empty_its_own_and_removed(start):
-    server = start("secretsmanager")
+    server = start()
     places = [ONE.create_place(server, new_name()) for _ in range(2)]
     client, other = (make_client(ONE, place) for place in places)
     for name in ("one", "two/deleted"):
@@ -75,13 +53,13 @@ def test_address_and_variables(monkeypatch):
 
 
 def test_a_ministack_without_it_is_refused(start, monkeypatch):
-    endpoint = engine("s3").variables(start("s3").url)["AWS_ENDPOINT_URL_S3"]
+    endpoint = engine("s3").variables(start(name="s3").url)["AWS_ENDPOINT_URL_S3"]
     monkeypatch.setenv(ONE.env, endpoint)
     with pytest.raises(UnavailableError, match=f"{ONE.env} is set, but"):
         servers.choose(ONE)
 
 
 def test_it_serves_from_outside(start, monkeypatch):
-    given = ONE.variables(start("secretsmanager").url)
+    given = ONE.variables(start().url)
     monkeypatch.setenv(ONE.env, given[ONE.env])
     assert servers.choose(ONE).provider == "external"

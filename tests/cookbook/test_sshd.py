@@ -15,22 +15,13 @@ from cookbook.servers import Servers
 ONE = engine("sshd")
 
 
+pytestmark = pytest.mark.usefixtures("alone")
+
+
 @pytest.fixture(autouse=True)
-def _alone(open_folder, monkeypatch):
-    """A directory for servers, and an environment, of this test's own."""
-    monkeypatch.setenv("TMPDIR", str(open_folder))
-    monkeypatch.setattr("tempfile.tempdir", None)  # it reads the variable again
-    monkeypatch.delenv(ONE.env, raising=False)
+def _here():
     if not ONE.native():
         pytest.skip(ONE.install)
-
-
-@pytest.fixture
-def server():
-    started = Servers()
-    started.start(["sshd"])
-    yield started.running["sshd"]
-    started.stop()
 
 
 def test_a_place_is_a_server_of_its_own_and_removed(server):
