@@ -153,7 +153,7 @@ def _required(config: pytest.Config) -> frozenset[str]:
         if required and environments.current():
             forced = forced_provider(config.option.provider)
             required &= set(_wanted(config, forced))
-        else:
+        elif required:
             required -= _only_elsewhere()
     except CookbookError as error:
         raise pytest.UsageError(f"required: {error}") from None
@@ -162,12 +162,12 @@ def _required(config: pytest.Config) -> frozenset[str]:
 
 def _only_elsewhere() -> set[str]:
     """The engines that only recipes in environments of their own need."""
-    here = set(_here())
-    names: dict[bool, set[str]] = {True: set(), False: set()}
-    for recipe in catalog.all_recipes():
-        served = {one.name for need in recipe.needs for one in serving(need)}
-        names[recipe in here] |= served
-    return names[False] - names[True]
+
+    def serving_some(recipes: list[Recipe]) -> set[str]:
+        needs = {need for recipe in recipes for need in recipe.needs}
+        return {one.name for need in needs for one in serving(need)}
+
+    return serving_some(catalog.all_recipes()) - serving_some(_here())
 
 
 def _wanted(config: pytest.Config, forced: Provider | None) -> list[str]:
