@@ -12,8 +12,7 @@ from cookbook.pages.chart import Chart
 
 def run(quick: bool, progress: Progress) -> Chart:
     """Measure with every recipe, or with one."""
-    pattern = "sqlite/connect" if quick else "*"
-    runs = 1  # of thousands of tests; three would take half an hour
+    pattern, runs = ("sqlite/connect", 1) if quick else ("*", 3)
     command = ["-m", "cookbook.cli", "verify", pattern]
     with copy_of_checkout() as checkout:
         env = of_the_copy(checkout)
