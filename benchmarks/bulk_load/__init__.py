@@ -62,7 +62,8 @@ def run(quick: bool, progress: Progress) -> Chart:
     from benchmarks.bulk_load import mysql, postgresql, sqlite
 
     targets: dict[str, Callable[[int, str], AbstractContextManager[Target]]] = {
-        "postgresql": partial(postgresql.target, postgresql.READINGS),
+        "postgresql": partial(postgresql.target, postgresql.READINGS_WITH_KEY),
+        "postgresql_no_key": partial(postgresql.target, postgresql.READINGS),
         "postgresql_numbers": partial(postgresql.target, postgresql.NUMBERS),
         "mysql": mysql.target,
         "sqlite": sqlite.target,

@@ -5,7 +5,7 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -32,10 +32,11 @@ Rows = Sequence[Any]
 
 @dataclass(frozen=True)
 class Table:
-    """Its columns with their types, and the rows for it."""
+    """Its columns with their types, the rows for it, and its primary key."""
 
     columns: dict[str, str]
     rows: Callable[[int], list[Any]]
+    key: tuple[str, ...] = ()
 
 
 def readings(count: int) -> list[Any]:
@@ -60,6 +61,7 @@ READINGS = Table(
     },
     readings,
 )
+READINGS_WITH_KEY = replace(READINGS, key=("sensor", "taken_at"))
 # Of types whose values psycopg converts in C.
 NUMBERS = Table(
     {"id": "int8", "sensor": "text", "value": "float8", "note": "text"}, numbers
@@ -75,8 +77,10 @@ def target(table: Table, size: int, folder: str) -> Iterator[Target]:
         place("durable_postgresql") as (server, url),
         psycopg.connect(url, autocommit=True) as conn,
     ):
-        types = ", ".join(f"{name} {kind}" for name, kind in table.columns.items())
-        conn.execute(f"CREATE TABLE reading ({types})")
+        parts = [f"{name} {kind}" for name, kind in table.columns.items()]
+        if table.key:
+            parts.append(f"PRIMARY KEY ({', '.join(table.key)})")
+        conn.execute(f"CREATE TABLE reading ({', '.join(parts)})")
 
         def empty() -> None:
             conn.execute("TRUNCATE reading")

@@ -93,7 +93,7 @@ def encode(column: Sequence[Any]) -> Iterable[str]:
         of_kind = column if kinds == {kind} else (v for v in column if type(v) is kind)
         for wrong in filterfalse(GOOD[kind], of_kind):
             raise TypeError(f"cannot load {wrong}")
-    if kinds == {str} and not {"\\", "\t", "\n"} & {*"".join(column)}:
+    if kinds == {str} and not any(map("".join(column).count, "\\\t\n")):
         return column
     if len(kinds) == 1:
         return map(FIELDS[kinds.pop()], column)
