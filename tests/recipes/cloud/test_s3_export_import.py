@@ -1,64 +1,49 @@
 """s3_export_import: whole or not at all, counted, and in constant memory."""
 
-from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
 from io import BytesIO
 
-import boto3
 import psycopg
 import pytest
 from boto3.s3.transfer import TransferConfig
-from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ClientError, IncompleteReadError, ReadTimeoutError
 from botocore.response import StreamingBody
 from psycopg.sql import SQL
 
-from cookbook.engines import engine
 from recipes.cloud import s3_export_import as recipe
 from recipes.cloud.s3_export_import import CONFIG, export, find, load
 from tests.recipes.support.memory import MB, memory_growth
+from tests.recipes.support.s3 import (
+    MIB,
+    answer,
+    connected,
+    everything,
+    fill,
+    left,
+    make_bucket,
+    on,
+    things,
+)
 
-MIB = 2**20
 FOLDER = "things/2026-11-21"
 THINGS = SQL("SELECT * FROM thing ORDER BY id")
-_session = boto3.Session()  # it reads the description of the service once
-
-
-def connect_s3(address):
-    one = engine("s3").variables(address)
-    return _session.client(
-        "s3",
-        endpoint_url=one["AWS_ENDPOINT_URL_S3"],
-        aws_access_key_id=one["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=one["AWS_SECRET_ACCESS_KEY"],
-        region_name=one["AWS_DEFAULT_REGION"],
-        config=CONFIG,
-    )
 
 
 @pytest.fixture
 def client(s3):
-    with closing(connect_s3(s3)) as client:
+    with connected(s3, CONFIG) as client:
         yield client
 
 
 @pytest.fixture
 def bucket(client, s3):
-    """A bucket of this test's own: names are shared by all accounts."""
-    name = f"export-{engine('s3').variables(s3)['AWS_ACCESS_KEY_ID']}"
-    where = {"LocationConstraint": client.meta.region_name}
-    client.create_bucket(Bucket=name, CreateBucketConfiguration=where)
-    return name
+    return make_bucket(client, s3)
 
 
 @pytest.fixture
 def conn(postgresql):
-    with psycopg.connect(postgresql, autocommit=True) as conn:
-        conn.execute(
-            "CREATE TABLE thing (id bigint, amount numeric, at timestamptz, note text)"
-        )
-        conn.execute("CREATE TABLE thing_copy (LIKE thing)")
+    with things(postgresql) as conn:
         yield conn
 
 
@@ -69,52 +54,6 @@ def small_parts(monkeypatch):
         multipart_threshold=5 * MIB, multipart_chunksize=5 * MIB, use_threads=False
     )
     monkeypatch.setattr(recipe, "PARTS", config)
-
-
-def fill(conn, rows, width=1_000):
-    conn.execute(
-        "INSERT INTO thing SELECT n, n / 100.0, '2026-01-01Z', repeat('x', %s)"
-        " FROM generate_series(1, %s) AS n",
-        (width, rows),
-    )
-
-
-def everything(conn, table):
-    return conn.execute(f"SELECT * FROM {table} ORDER BY id").fetchall()
-
-
-def left(client, bucket):
-    """The keys of the objects, and the uploads that are neither done nor aborted."""
-    objects = client.list_objects_v2(Bucket=bucket).get("Contents", [])
-    uploads = client.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
-    return [one["Key"] for one in objects], len(uploads)
-
-
-def on(client, event, act, nth=1):
-    """Call act when that event comes for the nth time."""
-    seen = []
-
-    def handle(**given):
-        seen.append(1)
-        return act(**given) if len(seen) == nth else None
-
-    client.meta.events.register(event, handle)
-    return seen
-
-
-def answer(status, code):
-    """S3's answer, in place of the stand-in's."""
-
-    def act(request, **_):
-        body = f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()
-
-        class Raw(BytesIO):
-            def stream(self, *_args, **_named):
-                yield self.read()
-
-        return AWSResponse(request.url, status, {}, Raw(body))
-
-    return act
 
 
 def test_there_and_back(conn, client, bucket):
@@ -188,7 +127,7 @@ def there_and_back(url, address, bucket, folder, rows):
         "SELECT n AS id, repeat('x', 10000) AS note FROM generate_series(1,{})n"
     )
     with (
-        closing(connect_s3(address)) as client,
+        connected(address, CONFIG) as client,
         psycopg.connect(url, autocommit=True) as conn,
     ):
         export(conn, client, bucket, folder, query.format(rows))

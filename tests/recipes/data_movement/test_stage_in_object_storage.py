@@ -5,67 +5,42 @@ from io import BytesIO
 from urllib.parse import urlsplit, urlunsplit
 from urllib.request import Request, urlopen
 
-import boto3
 import psycopg
 import pytest
-from botocore.awsrequest import AWSResponse
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.response import StreamingBody
 
-from cookbook.engines import engine
 from recipes.data_movement import stage_in_object_storage as recipe
 from recipes.data_movement.stage_in_object_storage import CONFIG, load, unload
+from tests.recipes.support.s3 import (
+    MIB,
+    answer,
+    connected,
+    everything,
+    fill,
+    left,
+    make_bucket,
+    on,
+    things,
+)
 
-MIB = 2**20
 KEY = "a/things.csv"
-_session = boto3.Session()  # it reads the description of the service once
 
 
 @pytest.fixture
-def connect_s3():
-    """Make clients with the recipe's settings; closed after the test."""
-    made = []
-
-    def make(address):
-        one = engine("s3").variables(address)
-        made.append(
-            _session.client(
-                "s3",
-                endpoint_url=one["AWS_ENDPOINT_URL_S3"],
-                aws_access_key_id=one["AWS_ACCESS_KEY_ID"],
-                aws_secret_access_key=one["AWS_SECRET_ACCESS_KEY"],
-                region_name=one["AWS_DEFAULT_REGION"],
-                config=CONFIG,
-            )
-        )
-        return made[-1]
-
-    yield make
-    for client in made:
-        client.close()
-
-
-@pytest.fixture
-def client(s3, connect_s3):
-    return connect_s3(s3)
+def client(s3):
+    with connected(s3, CONFIG) as client:
+        yield client
 
 
 @pytest.fixture
 def bucket(client, s3):
-    """A bucket of this test's own: names are shared by all accounts."""
-    name = f"bucket-{engine('s3').variables(s3)['AWS_ACCESS_KEY_ID']}"
-    where = {"LocationConstraint": client.meta.region_name}
-    client.create_bucket(Bucket=name, CreateBucketConfiguration=where)
-    return name
+    return make_bucket(client, s3)
 
 
 @pytest.fixture
 def conn(postgresql):
-    with psycopg.connect(postgresql, autocommit=True) as conn:
-        conn.execute(
-            "CREATE TABLE thing (id bigint, amount numeric, at timestamptz, note text)"
-        )
-        conn.execute("CREATE TABLE thing_copy (LIKE thing)")
+    with things(postgresql) as conn:
         yield conn
 
 
@@ -73,36 +48,6 @@ def conn(postgresql):
 def small_parts(monkeypatch):
     """MiniStack takes parts of any size."""
     monkeypatch.setattr(recipe, "PART", 64 * 1024)
-
-
-def fill(conn, rows, width=1_000):
-    conn.execute(
-        "INSERT INTO thing SELECT n, n / 100.0, '2026-01-01Z', repeat('x', %s)"
-        " FROM generate_series(1, %s) AS n",
-        (width, rows),
-    )
-
-
-def everything(conn, table):
-    return conn.execute(f"SELECT * FROM {table} ORDER BY id").fetchall()
-
-
-def left(client, bucket):
-    """The keys of the objects, and the uploads that are neither done nor aborted."""
-    objects = client.list_objects_v2(Bucket=bucket).get("Contents", [])
-    uploads = client.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
-    return [one["Key"] for one in objects], len(uploads)
-
-
-def on(client, event, act, nth=1):
-    """Call act when that event comes for the nth time."""
-    seen = []
-
-    def handle(**given):
-        seen.append(1)
-        return act(**given) if len(seen) == nth else None
-
-    client.meta.events.register(event, handle)
 
 
 def test_there_and_back(conn, client, bucket, small_parts):
@@ -161,21 +106,6 @@ def test_parts_are_large_enough(conn, client, bucket, monkeypatch):
     unload(conn, client, bucket, KEY, "thing")
     assert len(sizes) == 3
     assert all(5 * MIB <= size < 6 * MIB for size in sizes[:-1])
-
-
-def answer(status, code):
-    """S3's answer, in place of the stand-in's."""
-
-    def act(request, **_):
-        body = f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()
-
-        class Raw(BytesIO):
-            def stream(self, *_args, **_named):
-                yield self.read()
-
-        return AWSResponse(request.url, status, {}, Raw(body))
-
-    return act
 
 
 def test_failing_part(conn, client, bucket, small_parts):
@@ -292,23 +222,25 @@ def cutting(s3):
         thread.join()
 
 
-def test_half_read(conn, client, bucket, staged, connect_s3, cutting):
+def test_half_read(conn, client, bucket, staged, cutting):
     """A line that is cut in the middle of a part: an error, and no row. The next call
     loads them all."""
-    with pytest.raises(BotoCoreError):
-        load(conn, connect_s3(cutting), bucket, KEY, "thing_copy")
+    with connected(cutting, CONFIG) as other, pytest.raises(BotoCoreError):
+        load(conn, other, bucket, KEY, "thing_copy")
     assert [row[0] for row in everything(conn, "thing_copy")] == [-1]
     assert load(conn, client, bucket, KEY, "thing_copy") == 1_000
 
 
-def test_replaced_while_it_is_read(conn, client, bucket, staged, connect_s3, s3):
+def test_replaced_while_it_is_read(conn, client, bucket, staged, s3):
     """An object that is replaced meanwhile: an error, and no mixture of both."""
-    other = connect_s3(s3)
 
     def replace(**_):
         unload(conn_of_its_own, other, bucket, KEY, "thing")
 
-    with psycopg.connect(conn.info.dsn, password=conn.info.password) as conn_of_its_own:
+    with (
+        connected(s3, CONFIG) as other,
+        psycopg.connect(conn.info.dsn, password=conn.info.password) as conn_of_its_own,
+    ):
         conn_of_its_own.execute("UPDATE thing SET note = 'new' || note")
         on(client, "after-call.s3.GetObject", replace)
         with pytest.raises(ClientError, match="PreconditionFailed"):
