@@ -1,15 +1,13 @@
 # /// script
 # requires-python = ">=3.11"
 # dependencies = ["oci>=2.160"]
-#
 # [tool.cookbook]
 # needs = ["oracle_cloud"]
 # ///
 """Keep a dump in Oracle's Object Storage.
 
-What a program writes goes up in parts, and comes back in parts: one is in memory,
-whatever the size. An object is replaced by nobody unawares, is there whole or not at
-all, and is compared with its checksum before the file gets its name.
+It goes up and comes back in parts, of which one is in memory. Nothing is replaced
+unawares, and a file gets its name when its checksum is right.
 """
 
 import os
@@ -18,6 +16,7 @@ from base64 import b64encode
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 from uuid import uuid4
 
@@ -129,7 +128,9 @@ def main() -> None:
     about = {"name": bucket[1], "compartment_id": config["tenancy"]}
     client.create_bucket(bucket[0], models.CreateBucketDetails(**about))
     etag = upload(client, bucket, "dump.sql", BytesIO(b"SELECT 42;\n"))
-    print("it is the same:", download(client, bucket, "dump.sql", Path("d")) == etag)
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "dump.sql")
+        print("it is the same:", download(client, bucket, "dump.sql", path) == etag)
     client.delete_object(*bucket, "dump.sql", if_match=etag)
     client.delete_bucket(*bucket)
     client.base_client.session.close()

@@ -6,6 +6,7 @@ import logging
 import socket
 import traceback
 import tracemalloc
+from base64 import b64encode
 
 import oci
 import pytest
@@ -269,6 +270,28 @@ def test_damaged_part_is_refused(client, bucket, stand_in):
         upload(client, bucket, NAME, io.BytesIO(b"x" * 2_500))
     assert caught.value.code == "UnmatchedContentSHA256"
     assert left(stand_in) == ([], 0)
+
+
+def test_answer_to_the_commit_is_lost(client, bucket, stand_in):
+    """The answer to the commit is lost: the SDK asks again, and raises ServiceError.
+    The object is there, and `head_object` shows its checksum."""
+
+    def lose(request):
+        stand_in.answer(request)
+        raise ConnectionError
+
+    done = once(stand_in, "POST", "uploadId=", lose)
+    content = b"x" * 1_500
+    with pytest.raises(ServiceError):
+        upload(client, bucket, NAME, io.BytesIO(content))
+    assert len(done) == 1
+    assert left(stand_in) == ([NAME], 0)
+    parts = b"".join(
+        hashlib.sha256(it).digest() for it in (content[:1_000], content[1_000:])
+    )
+    total = b64encode(hashlib.sha256(parts).digest()).decode()
+    head = client.head_object(*bucket, NAME)
+    assert head.headers["opc-multipart-sha256"] == f"{total}-2"
 
 
 def test_abort_that_fails(client, bucket, stand_in):
