@@ -24,7 +24,7 @@ import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -37,6 +37,7 @@ from cryptography.x509.oid import NameOID
 from scramp import ScramClient
 
 from cookbook.stand_ins import version_of
+from cookbook.stand_ins.http_server import LocalServer
 
 VERSION = version_of("cloud_sql")
 PORT = 3307  # the connector knows no other
@@ -125,8 +126,7 @@ class Instance:
         self._account = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         self.tokens: dict[str, tuple[str, float]] = {}  # to its scope, and its end
         self._logins: set[int] = set()  # serial numbers of certificates for logins
-        self._api = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._api.daemon_threads = True
+        self._api = LocalServer(_handler(self))
         self.url = f"http://127.0.0.1:{self._api.server_address[1]}"
         self._socket = _own_socket()
         self.address = self._socket.getsockname()[0]

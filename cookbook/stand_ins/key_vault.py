@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -24,6 +24,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import trustme
 
 from cookbook.stand_ins import version_of
+from cookbook.stand_ins.http_server import LocalServer
 
 VERSION = version_of("key_vault")
 _VERSIONS = {*(f"7.{minor}" for minor in range(7)), "2025-07-01", "2026-04-01"}
@@ -62,14 +63,11 @@ class Request:
             raise _bad("The request body is not a JSON object") from None
 
 
-class StandIn(ThreadingHTTPServer):
+class StandIn(LocalServer):
     """Serves one vault, and one identity that may do in it what `rights` says."""
 
-    daemon_threads = True
-    block_on_close = False
-
     def __init__(self, folder: Path, port: int = 0) -> None:
-        super().__init__(("127.0.0.1", port), Handler)
+        super().__init__(Handler, port)
         authority = trustme.CA(organization_name="Python Database Cookbook")
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert("127.0.0.1").configure_cert(self._tls)
@@ -96,9 +94,6 @@ class StandIn(ThreadingHTTPServer):
             plain, server_side=True, do_handshake_on_connect=False
         )
         return tls, address
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Whoever does not trust the certificate hangs up: that is no news here."""
 
     def answer(self, request: Request) -> Any:
         self.requests.append(request)

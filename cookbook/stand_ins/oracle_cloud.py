@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from cookbook.stand_ins import NAME, version_of
+from cookbook.stand_ins.http_server import LocalServer
 
 VERSION = version_of("oracle_cloud")
 _SKEW = 300  # seconds between its clock and the client's
@@ -95,14 +96,11 @@ class Request:
         return given
 
 
-class StandIn(ThreadingHTTPServer):
+class StandIn(LocalServer):
     """Serves one tenancy, whose name is also its namespace."""
 
-    daemon_threads = True
-    block_on_close = False
-
     def __init__(self, name: str, folder: Path, port: int = 0) -> None:
-        super().__init__(("127.0.0.1", port), Handler)
+        super().__init__(Handler, port)
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.namespace = name
         self.tenancy = f"ocid1.tenancy.oc1..{name}"
@@ -439,12 +437,6 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     server: StandIn
-
-    def handle_one_request(self) -> None:
-        try:
-            super().handle_one_request()
-        except ConnectionError:
-            self.close_connection = True
 
     def _serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
