@@ -87,11 +87,19 @@ def test_another_port_where_the_usual_one_is_taken(monkeypatch):
         assert publish._free_port() not in (0, publish.PORT)
 
 
+SERVE = """
+import signal
+from cookbook import publish
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background: ignored
+raise SystemExit(publish.publish(serve=True))
+"""
+
+
 @pytest.mark.timeout(400)
 def test_serve_answers_and_ends_with_ctrl_c():
-    code = "from cookbook import publish; raise SystemExit(publish.publish(serve=True))"
     serving = subprocess.Popen(
-        [sys.executable, "-u", "-c", code],
+        [sys.executable, "-u", "-c", SERVE],
         cwd=ROOT,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
