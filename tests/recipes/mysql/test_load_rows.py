@@ -1,4 +1,5 @@
 import csv
+import gc
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from functools import partial
@@ -88,6 +89,21 @@ def test_rows_are_taken_a_few_hundred_at_a_time(driver):
     rows = ((number,) for number in range(5000))
     next(driver.lines(rows))
     assert next(rows) == (300,)
+
+
+@pytest.mark.parametrize("driver", [with_pymysql, with_connector])
+def test_the_garbage_collector_sleeps(driver):
+    """Making the lines of rows that are there does not wake the garbage collector."""
+    rows = [(number, f"City {number}") for number in range(30_000)]
+    woken = []
+    gc.collect()
+    gc.callbacks.append(lambda phase, _: woken.append(phase))
+    try:
+        for _ in driver.lines(rows):
+            pass
+    finally:
+        gc.callbacks.pop()
+    assert len(woken) < 10  # other threads may wake it, but not for each block
 
 
 @EACH
