@@ -50,7 +50,7 @@ def upload(
 
     It replaces the object whose ETag is old; "": there must be none of that name.
     Raises ServiceError (412: it is another one), RequestException, ValueError (nothing
-    to read): then what was sent is removed.
+    to read): nothing of it is left, unless it was done and only the answer was lost.
     """
     if not (part := source.read(PART)):
         raise ValueError(f"nothing to upload to {name}")
