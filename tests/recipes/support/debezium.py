@@ -13,8 +13,7 @@ from threading import Event
 
 from cookbook.paths import ROOT
 
-Change = tuple[str, str, str | None]  # topic, key, value
-Batch = list[Change]
+Batch = list[tuple[str, str | None, str | None]]  # topic, key, value
 Deliver = Callable[[Batch], None]
 Stream = Callable[[dict[str, str], Deliver, Event], None]
 
