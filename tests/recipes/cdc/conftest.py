@@ -55,8 +55,7 @@ class Topics:
         start = TopicPartition(topic or self.name, partition, 0)
         if settled and isolation == "read_committed":
             self._settle(start)
-        settings = self._settings | {
-            "group.id": "reads without a group",
+        settings = self._reader | {
             "enable.auto.commit": False,
             "isolation.level": isolation,
             "enable.partition.eof": True,
@@ -73,11 +72,8 @@ class Topics:
         return found
 
     def _settle(self, where: TopicPartition) -> None:
-        ends = [self._settings | {"isolation.level": it} for it in ISOLATIONS]
-        with (
-            Consumer(ends[0] | {"group.id": "reads without a group"}) as committed,
-            Consumer(ends[1] | {"group.id": "reads without a group"}) as everything,
-        ):
+        one, other = (self._reader | {"isolation.level": it} for it in ISOLATIONS)
+        with Consumer(one) as committed, Consumer(other) as everything:
             until = time.monotonic() + 30
             while (
                 committed.get_watermark_offsets(where, timeout=10)[1]
@@ -94,11 +90,7 @@ class Topics:
 
     def error(self) -> Message:
         """What a consumer gets in the place of a message, as it does at times."""
-        settings = self._settings | {
-            "group.id": "reads without a group",
-            "enable.partition.eof": True,
-        }
-        with Consumer(settings) as consumer:
+        with Consumer(self._reader | {"enable.partition.eof": True}) as consumer:
             consumer.assign([TopicPartition(self.name, 0, 0)])
             message = consumer.poll(60)
         assert message
@@ -118,6 +110,10 @@ class Topics:
     @property
     def _settings(self) -> dict:
         return {"bootstrap.servers": self.servers, "log_level": 3}
+
+    @property
+    def _reader(self) -> dict:
+        return self._settings | {"group.id": "reads without a group"}
 
 
 @pytest.fixture
